@@ -1,0 +1,1 @@
+"""Vocabulary shared by the pure core: snapshots' parts, actions, conditions, violations."""

@@ -1,0 +1,156 @@
+"""What a decision is made of: ordered actions, the whole status, notes and the time to look again.
+
+``decide(snapshot, now)`` of a RayService or RayCluster returns a :class:`Decision`; ``engine.executor`` carries
+it out. Actions are data, so tests compare them and the simulation stops between any two.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from rayservice_operator.core.objects import Manifest, Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Server-side apply of a child with our field manager, forced: we own every field that we name."""
+
+    obj: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create a child once. «Already exists» is success when the existing object has the same controller.
+
+    With ``metadata.generateName`` the API server names it. The new object is in the store before the next
+    decision, so the same decision is not made twice.
+    """
+
+    obj: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPatch:
+    """RFC 6902 patch. ``test`` operations make it safe against writers that we share the object with."""
+
+    ref: Ref
+    operations: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MergePatch:
+    """RFC 7386 patch of metadata or spec."""
+
+    ref: Ref
+    patch: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete by UID; gone already is success. ``grace_seconds`` None leaves the object's own grace period."""
+
+    ref: Ref
+    grace_seconds: int | None = None
+    propagation: Literal["Background", "Foreground"] = "Background"
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureSecret:
+    """Create a Secret with one random URL-safe token under ``key`` if no Secret of that name exists.
+
+    The executor draws the token: a decision has no randomness.
+    """
+
+    ref: Ref
+    key: str
+    labels: dict[str, str]
+    owner: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """Ask the API server whether it would take ``obj`` (server-side dry run, strict field validation).
+
+    The answer comes back in the next snapshot's ``dry_runs`` under ``key``, a hash of the object.
+    """
+
+    key: str
+    obj: Manifest
+
+
+Action: TypeAlias = Apply | Create | JsonPatch | MergePatch | Delete | EnsureSecret | DryRun
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunResult:
+    """``error`` is the API server's refusal, None when it would accept. ``at`` is epoch seconds."""
+
+    at: float
+    error: str | None = None
+
+
+class Level(enum.StrEnum):
+    """Severity of a note, in the words of Kubernetes events."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something a person wants to know: becomes an event and a line of ``explain``.
+
+    Give one only where something changes (a transition), never on each pass: the recorder writes what it gets.
+    """
+
+    reason: str
+    message: str
+    level: Level = Level.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class ServePush:
+    """A serve config to PUT to a cluster. ``payload`` is the canonical JSON body; ``attempt`` separates tries.
+
+    The observer pushes a (hash, attempt) pair at most once per head session and reports in its observation.
+    """
+
+    config_hash: str
+    payload: str
+    attempt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveTarget:
+    """A live cluster whose Serve API is to be watched, and what is to be pushed to it, if anything.
+
+    ``cluster`` is the RayCluster; ``head_ip`` the head pod's address; ``head_uid`` tells a new head pod from the
+    old; ``fast`` asks for the quick pace (something moves). ``proxy_ips``: pods whose HTTP proxy is probed.
+    """
+
+    cluster: Ref
+    head_ip: str
+    head_uid: str
+    dashboard_port: int = 8265
+    serve_port: int = 8000
+    token_secret: str | None = None
+    push: ServePush | None = None
+    fast: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Everything that follows from one snapshot.
+
+    Order of execution: ``actions`` one after another, then ``status`` (if it differs from what is stored), then
+    ``notes``. A failing action stops the rest; the next snapshot starts anew. ``status`` None leaves it alone.
+    A durable transition that later actions rely on is a decision of its own: status only, no actions.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: Manifest | None = None
+    notes: tuple[Note, ...] = ()
+    wake_at: float | None = None
+    observe: tuple[ObserveTarget, ...] = field(default=())

@@ -1,0 +1,34 @@
+"""Everything observed about one RayService at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.decision import DryRunResult
+from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.observation import ServeObservation
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSnapshot:
+    """``service`` is the RayService as stored.
+
+    clusters: RayClusters controlled by its UID, terminating ones too.
+    pods: pods of those clusters by RayCluster name.
+    children: Services and others controlled by it; endpoint_slices: those of its Services.
+    revisions: ControllerRevisions controlled by it, oldest first.
+    observations: what the observers saw, by RayCluster name.
+    dry_runs: answers to ``DryRun`` actions by key.
+    """
+
+    service: Manifest
+    config: OperatorConfig
+    clusters: tuple[Manifest, ...] = ()
+    pods: Mapping[str, tuple[Manifest, ...]] = field(default_factory=dict)
+    children: tuple[Manifest, ...] = ()
+    endpoint_slices: tuple[Manifest, ...] = ()
+    revisions: tuple[Manifest, ...] = ()
+    observations: Mapping[str, ServeObservation] = field(default_factory=dict)
+    dry_runs: Mapping[str, DryRunResult] = field(default_factory=dict)
