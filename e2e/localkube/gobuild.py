@@ -1,0 +1,102 @@
+"""Building Go programs whose sources are modules of the proxy.
+
+Our own main packages (``go/<name>/main.go``) are built in a module generated in the cache, which requires the pinned
+versions. Programs that need nothing of ours (helm, kwok, kubectl) are built by the same means from a one-line tool
+requirement, so that the proxy's module is the only source.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from e2e.localkube import versions
+from e2e.localkube.errors import LocalKubeError
+from e2e.localkube.paths import cache_dir
+from e2e.localkube.progress import Step
+
+_SOURCES = Path(__file__).parent / "go"
+
+# All of k8s.io/kubernetes' own staging modules must be named: its go.mod replaces them by paths that exist only in
+# its own repository, and replacements don't apply to modules that depend on it.
+_STAGING = """
+    api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider cluster-bootstrap
+    code-generator component-base component-helpers controller-manager cri-api cri-client
+    csi-translation-lib dynamic-resource-allocation endpointslice externaljwt kms kube-aggregator
+    kube-controller-manager kube-proxy kube-scheduler kubectl kubelet metrics mount-utils pod-security-admission
+"""
+
+_KUBERNETES_LDFLAGS = (
+    f"-X k8s.io/component-base/version.gitVersion={versions.KUBERNETES}"
+    f" -X k8s.io/component-base/version.gitMajor={versions.KUBERNETES.removeprefix('v').split('.')[0]}"
+    f" -X k8s.io/component-base/version.gitMinor={versions.KUBERNETES.split('.')[1]}"
+    f" -X k8s.io/client-go/pkg/version.gitVersion={versions.KUBERNETES}"
+)
+
+
+def _kubernetes_requirements() -> dict[str, str]:
+    staging = versions.staging()
+    modules = {f"k8s.io/{name}": staging for name in _STAGING.split()}
+    return {"k8s.io/kubernetes": versions.KUBERNETES, **modules}
+
+
+def _requirements(name: str) -> dict[str, str]:
+    match name:
+        case "hyperkube":
+            return {**_kubernetes_requirements(), "go.etcd.io/etcd/server/v3": versions.ETCD}
+        case "kubectl":
+            return _kubernetes_requirements()
+        case "coredns":
+            return {"github.com/coredns/coredns": versions.COREDNS}
+        case "helm":
+            return {"helm.sh/helm/v3": versions.HELM}
+        case "kwok":
+            return {"sigs.k8s.io/kwok": versions.KWOK}
+        case _:
+            return {}
+
+
+_PACKAGES = {
+    "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+}
+
+
+def build(name: str, target: Path, step: Step) -> None:
+    """Build one program to ``target``."""
+    work = cache_dir() / "gobuild" / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    package = _PACKAGES.get(name, ".")
+    requirements = _requirements(name)
+    lines = ["module localkube/" + name, "", "go 1.24.0", ""]
+    lines += [f"require {module} {version}" for module, version in requirements.items()]
+    (work / "go.mod").write_text("\n".join(lines) + "\n")
+    if package == ".":
+        shutil.copyfile(_SOURCES / name / "main.go", work / "main.go")
+    else:
+        # Naming the package in a file that is never built keeps `go mod tidy` from dropping its module.
+        (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
+    if requirements:
+        step.detail = "resolving modules"
+        _go(["mod", "tidy", "-e"], work)
+    step.detail = "compiling; the first time takes minutes"
+    ldflags = "-s -w" + (f" {_KUBERNETES_LDFLAGS}" if name in {"hyperkube", "kubectl"} else "")
+    ldflags += f" -X helm.sh/helm/v3/internal/version.version={versions.HELM}" if name == "helm" else ""
+    _go(["build", "-trimpath", "-mod=mod", "-ldflags", ldflags, "-o", str(target), package], work)
+    step.detail = ""
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _go(args: list[str], work: Path) -> None:
+    # Without cgo nothing of the machine's C library gets in.
+    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off"}
+    done = subprocess.run(["go", *args], cwd=work, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        tail = "\n".join(done.stderr.splitlines()[-20:])
+        msg = (
+            f"`go {args[0]}` failed in {work}:\n{tail}\n"
+            "Check that the Go module proxy can be reached (go env GOPROXY) and that the disk isn't full."
+        )
+        raise LocalKubeError(msg)
