@@ -1,0 +1,112 @@
+"""Status of a RayService."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rayservice_operator.api.base import ApiModel, Int32, Int64, Time
+from rayservice_operator.api.raycluster_status import Conditions, RayClusterStatus
+
+
+class DeploymentStatus(ApiModel):
+    """State of one Serve deployment."""
+
+    status: str = ""
+    """As Ray Serve writes it: HEALTHY, UPDATING, UNHEALTHY and others."""
+    message: str = ""
+    """What Ray Serve says about it, cut to a readable length."""
+    replicas_ready: Int32 | None = None
+    """Replicas that serve."""
+    replicas_target: Int32 | None = None
+    """Replicas wanted."""
+
+
+class ApplicationStatus(ApiModel):
+    """State of one Serve application."""
+
+    status: str = ""
+    """As Ray Serve writes it: RUNNING, DEPLOYING, DEPLOY_FAILED, UNHEALTHY and others."""
+    message: str = ""
+    """What Ray Serve says about it, cut to a readable length."""
+    serve_deployment_statuses: dict[str, DeploymentStatus] = {}
+    """Its deployments by name."""
+
+
+class ServingClusterStatus(ApiModel):
+    """One cluster of the service and the applications on it."""
+
+    ray_cluster_name: str = ""
+    """Name of the RayCluster."""
+    ray_cluster_status: RayClusterStatus | None = None
+    """Its status."""
+    application_statuses: dict[str, ApplicationStatus] = {}
+    """Its Serve applications by name."""
+    applied_config_hash: str = ""
+    """Hash of the Serve config that this cluster has accepted."""
+    last_update_time: Time = ""
+    """When the applications were last looked at with a different result."""
+    target_capacity: Int32 | None = None
+    """Serve's target capacity in percent (incremental upgrade)."""
+    traffic_routed_percent: Int32 | None = None
+    """Share of traffic in percent (incremental upgrade)."""
+    last_traffic_migrated_time: Time | None = None
+    """When traffic was last moved (incremental upgrade)."""
+
+
+class UpgradeStatus(ApiModel):
+    """The upgrade going on, or the last one."""
+
+    strategy: str = ""
+    """Strategy it follows."""
+    from_: Annotated[str, Field(alias="from")] = ""
+    """Name of the cluster it leaves."""
+    to: str = ""
+    """Name of the cluster it goes to."""
+    phase: str = ""
+    """Where it is."""
+    started: Time | None = None
+    """When it began."""
+    deadline: Time | None = None
+    """When it is aborted unless it makes progress."""
+    step: Int32 | None = None
+    """Number of the step it is at, from 0."""
+    message: str = ""
+    """What it is doing or waiting for."""
+
+
+class AppliedStatus(ApiModel):
+    """What was last brought into effect."""
+
+    config_hash: str = ""
+    """Hash of the Serve config."""
+    spec_hash: str = ""
+    """Hash of the cluster spec."""
+    revision: Int64 | None = None
+    """Number of the ControllerRevision that holds it."""
+    time: Time | None = None
+    """When it was brought into effect."""
+
+
+class RayServiceStatus(ApiModel):
+    """Observed state of the service."""
+
+    conditions: Conditions = []
+    """Aspects of the state: Ready, UpgradeInProgress, Reconciling, Stalled, ServeConfigApplied and others."""
+    service_status: str = ""
+    """Running or empty. Kept for older tools; read the Ready condition."""
+    num_serve_endpoints: Int32 = 0
+    """Ready pods behind the service in front of Serve."""
+    active_service_status: ServingClusterStatus | None = None
+    """The cluster that serves."""
+    pending_service_status: ServingClusterStatus | None = None
+    """The cluster that is being prepared to take over."""
+    upgrade: UpgradeStatus | None = None
+    """The upgrade going on, or the last one."""
+    applied: AppliedStatus | None = None
+    """What was last brought into effect."""
+    last_update_time: Time | None = None
+    """When the status changed last."""
+    observed_generation: Int64 = -1
+    """Generation of the spec that this status is about; -1 before the operator has seen the object."""
