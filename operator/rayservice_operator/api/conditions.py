@@ -43,6 +43,7 @@ class ServiceReason(enum.StrEnum):
     # Ours: Ready.
     APPLICATIONS_NOT_RUNNING = "ApplicationsNotRunning"
     OBSERVATION_STALE = "ObservationStale"
+    HEAD_POD_NOT_READY = "HeadPodNotReady"
     # Ours: Reconciling.
     PROGRESSING = "Progressing"
     DEPLOYING = "Deploying"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from rayservice_operator.api.autoscaler import AutoscalerOptions
 from rayservice_operator.api.base import (
@@ -127,8 +127,19 @@ class ClusterUpgradeStrategy(ApiModel):
     """Recreate replaces all pods, None leaves them. Default None."""
 
 
+# KubeRay asks this of groups that it scales itself; with autoscaling it leaves the bounds to Ray.
+_BOUNDS_RULE = cel(
+    "(has(self.enableInTreeAutoscaling) && self.enableInTreeAutoscaling) || !has(self.workerGroupSpecs) || "
+    "self.workerGroupSpecs.all(g, !has(g.minReplicas) || !has(g.maxReplicas) || g.minReplicas <= g.maxReplicas)",
+    "minReplicas must not be larger than maxReplicas; correct one of them in each workerGroupSpecs entry",
+    fieldPath=".workerGroupSpecs",
+)
+
+
 class RayClusterSpec(ApiModel):
     """A Ray cluster: one head and any number of worker groups."""
+
+    model_config = ConfigDict(json_schema_extra=rules(_BOUNDS_RULE))
 
     head_group_spec: HeadGroupSpec
     """The head pod."""

@@ -21,7 +21,7 @@ class StatusCondition(ApiModel):
     """Why, as one word in CamelCase."""
     message: str = ""
     """Why, for people."""
-    last_transition_time: Annotated[Time, Field(json_schema_extra={})] = ""
+    last_transition_time: Time | None = None
     """When status changed last."""
     observed_generation: Int64 | None = None
     """Generation of the object that this was observed for."""
@@ -79,7 +79,7 @@ class RayClusterStatus(ApiModel):
     """Where the head is."""
     state_transition_times: StringMap = {}
     """When each state was entered last."""
-    last_update_time: Time = ""
+    last_update_time: Time | None = None
     """When the status changed last."""
     observed_generation: Int64 = -1
     """Generation of the spec that this status is about; -1 before the operator has seen the object."""

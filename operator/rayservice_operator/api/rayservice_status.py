@@ -45,7 +45,7 @@ class ServingClusterStatus(ApiModel):
     """Its Serve applications by name."""
     applied_config_hash: str = ""
     """Hash of the Serve config that this cluster has accepted."""
-    last_update_time: Time = ""
+    last_update_time: Time | None = None
     """When the applications were last looked at with a different result."""
     target_capacity: Int32 | None = None
     """Serve's target capacity in percent (incremental upgrade)."""

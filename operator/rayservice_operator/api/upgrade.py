@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
 
-from rayservice_operator.api.base import ApiModel, Int32, OpenObject
+from pydantic import ConfigDict, Field
+
+from rayservice_operator.api.base import ApiModel, Int32, OpenObject, cel, rules
 
 
 class UpgradeType(enum.StrEnum):
@@ -30,8 +33,42 @@ class ClusterUpgradeOptions(ApiModel):
     """Class of the Gateway that splits the traffic."""
 
 
+_OTHER_TYPE = "!has(self.type) || self.type != 'NewClusterWithIncrementalUpgrade' || "
+_NO_OPTIONS = _OTHER_TYPE + "!has(self.clusterUpgradeOptions) || "
+_SURGE = "(has(self.clusterUpgradeOptions.maxSurgePercent) ? self.clusterUpgradeOptions.maxSurgePercent : 100)"
+_OPTIONS = ".clusterUpgradeOptions"
+
+# What KubeRay's operator refuses when it reads the object. It looks at the options of this one type only, so do we.
+_INCREMENTAL_RULES = rules(
+    cel(
+        _OTHER_TYPE + "has(self.clusterUpgradeOptions)",
+        "clusterUpgradeOptions is required with type NewClusterWithIncrementalUpgrade; "
+        "set stepSizePercent and intervalSeconds there",
+    ),
+    cel(
+        f"{_NO_OPTIONS}({_SURGE} >= 0 && {_SURGE} <= 100)",
+        "maxSurgePercent must be from 0 to 100",
+        fieldPath=f"{_OPTIONS}.maxSurgePercent",
+    ),
+    cel(
+        f"{_NO_OPTIONS}(has(self.clusterUpgradeOptions.stepSizePercent) && "
+        f"self.clusterUpgradeOptions.stepSizePercent >= 0 && self.clusterUpgradeOptions.stepSizePercent <= {_SURGE})",
+        "stepSizePercent is required and must be from 0 to maxSurgePercent (100 when unset)",
+        fieldPath=_OPTIONS,
+    ),
+    cel(
+        f"{_NO_OPTIONS}(has(self.clusterUpgradeOptions.intervalSeconds) && "
+        "self.clusterUpgradeOptions.intervalSeconds > 0)",
+        "intervalSeconds is required and must be at least 1",
+        fieldPath=_OPTIONS,
+    ),
+)
+
+
 class UpgradeStrategy(ApiModel):
     """How a change of rayClusterConfig that cannot be applied in place is carried out."""
+
+    model_config = ConfigDict(json_schema_extra=_INCREMENTAL_RULES)
 
     type: UpgradeType | None = None
     """NewCluster (default): a second cluster takes over when it is proven ready. NewClusterWithIncrementalUpgrade:
@@ -39,7 +76,7 @@ class UpgradeStrategy(ApiModel):
     first. None: the cluster spec is frozen."""
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
     """Pace of NewClusterWithIncrementalUpgrade."""
-    progress_deadline_seconds: Int32 | None = None
+    progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
     """Seconds an upgrade may take without progress before it is aborted and the old cluster stays."""
     paused: bool = False
     """Holds an upgrade where it is."""
