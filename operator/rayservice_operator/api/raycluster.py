@@ -147,7 +147,7 @@ class RayClusterSpec(ApiModel):
         list[WorkerGroupSpec],
         Field(
             json_schema_extra={
-                "maxItems": 500,
+                "maxItems": 250,  # bounds the estimated cost of the rule below
                 **rules(
                     cel(
                         "self.all(g, self.exists_one(h, h.groupName == g.groupName))",
