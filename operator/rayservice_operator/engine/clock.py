@@ -69,13 +69,13 @@ class ManualClock:
         if seconds is None:
             await event.wait()
             return
-        waiter = asyncio.ensure_future(event.wait())
         timer = self._timer(seconds)
+        waiter = asyncio.ensure_future(event.wait())
+        waiter.add_done_callback(lambda _: _fire(timer))
         try:
-            await asyncio.wait({waiter, timer}, return_when=asyncio.FIRST_COMPLETED)
+            await timer
         finally:
             waiter.cancel()
-            timer.cancel()
 
     def _timer(self, seconds: float) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -87,5 +87,9 @@ class ManualClock:
         self._now += seconds
         while self._timers and self._timers[0][0] <= self._now:
             future = heapq.heappop(self._timers)[2]
-            if not future.done():
-                future.set_result(None)
+            _fire(future)
+
+
+def _fire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -27,7 +27,7 @@ def route(store: Store, change: Change) -> dict[Key, Priority]:
 
 
 def _edited(change: Change) -> bool:
-    """Whether a person's (or their tool's) change is in it: everything but status, seen by the generation and labels."""
+    """Whether a person's (or their tool's) change is in it: anything but status."""
     if change.old is None or change.new is None:
         return True
     watched = ("generation", "uid", "deletionTimestamp", "annotations", "labels")

@@ -1,0 +1,41 @@
+"""JSON merge patches (RFC 7386): what to send so that the stored becomes the wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rayservice_operator.core.objects import Manifest
+
+
+def merge_diff(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
+    """The smallest patch from ``stored`` to ``wanted``; empty when they are equal.
+
+    Keys that ``wanted`` lacks are removed (null). A None in ``wanted`` means the same as its absence: in a merge
+    patch no null can be stored. Lists are replaced whole.
+    """
+    patch: Manifest = {}
+    for key in stored.keys() | wanted.keys():
+        old, new = stored.get(key), wanted.get(key)
+        if new is None:
+            if key in stored:
+                patch[key] = None
+        elif isinstance(new, Mapping):
+            if not isinstance(old, Mapping):
+                patch[key] = without_nulls(new)
+            elif inner := merge_diff(old, new):
+                patch[key] = inner
+        else:
+            clean = without_nulls(new)
+            if old is None or type(old) is not type(clean) or old != clean:
+                patch[key] = clean
+    return patch
+
+
+def without_nulls(value: Any) -> Any:
+    """``value`` as the API server would store it: object members that are null are not there."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(inner) for inner in value]
+    return value
