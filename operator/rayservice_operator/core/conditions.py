@@ -49,9 +49,9 @@ def merge(
         since = old["lastTransitionTime"] if same and old and old.get("lastTransitionTime") else to_rfc3339(now)
         result.append(
             {
-                "type": condition.type,
+                "type": str(condition.type),
                 "status": condition.status,
-                "reason": condition.reason,
+                "reason": str(condition.reason),
                 "message": shorten(condition.message),
                 "lastTransitionTime": since,
                 "observedGeneration": generation,

@@ -1,0 +1,24 @@
+"""Upgrade strategies: one file each, chosen from this table by ``spec.upgradeStrategy.type``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rayservice_operator.service.context import Context
+from rayservice_operator.service.strategies import frozen, new_cluster
+from rayservice_operator.service.strategies.base import Plan, Strategy
+
+STRATEGIES: Final[dict[str, Strategy]] = {"NewCluster": new_cluster.plan, "None": frozen.plan}
+
+
+def strategy_type(context: Context) -> str:
+    """``upgradeStrategy.type`` in force; unset means NewCluster unless zero-downtime upgrades are switched off."""
+    default = "NewCluster" if context.config.zero_downtime else "None"
+    chosen = (context.service["spec"].get("upgradeStrategy") or {}).get("type") or default
+    return chosen if chosen in STRATEGIES else default
+
+
+def plan(context: Context) -> Plan:
+    """The plan of the strategy in force. Call it only with a target."""
+    assert context.target is not None
+    return STRATEGIES[strategy_type(context)](context, context.target)

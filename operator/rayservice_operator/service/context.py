@@ -1,0 +1,246 @@
+"""One RayService's snapshot, made convenient: what is in force, which clusters play which role."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.api.rayservice import parse_rayservice
+from rayservice_operator.api.specerror import SpecError
+from rayservice_operator.api.validation import validate_rayservice
+from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.objects import (
+    Manifest,
+    annotations_of,
+    generation_of,
+    is_terminating,
+    labels_of,
+    name_of,
+    uid_of,
+)
+from rayservice_operator.core.observation import ServeObservation
+from rayservice_operator.core.violations import Violation
+from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
+from rayservice_operator.service import hashing, revisions
+from rayservice_operator.service.snapshot import ServiceSnapshot
+
+ACTIVE = "activeServiceStatus"
+PENDING = "pendingServiceStatus"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A serve config ready to be pushed: its hash, Ray's JSON body and the parsed form."""
+
+    hash: str
+    payload: str
+    parsed: ServeConfig
+
+
+@functools.lru_cache(maxsize=512)
+def load_config(text: str | None) -> Config | None:
+    """The config of a ``serveConfigV2`` text; None for an empty one.
+
+    Raises:
+        ServeConfigError: the text is no serve config (validation says so before this is reached).
+    """
+    parsed = parse(text)
+    return None if parsed is None else Config(config_hash(parsed), canonical_json(parsed), parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The spec in force: the present one, or the last valid one while the present one is refused."""
+
+    spec: Manifest
+    config: Config | None
+
+    @property
+    def cluster_spec(self) -> Manifest:
+        """``spec.rayClusterConfig``."""
+        result: Manifest = self.spec["rayClusterConfig"]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """One RayCluster of the service with all that is known of it. ``entry`` is its part of the stored status."""
+
+    manifest: Manifest
+    pods: tuple[Manifest, ...]
+    observation: ServeObservation | None
+    entry: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the RayCluster."""
+        return name_of(self.manifest)
+
+    @property
+    def live(self) -> bool:
+        """Not being deleted."""
+        return not is_terminating(self.manifest)
+
+    @property
+    def delete_after(self) -> str | None:
+        """RFC 3339 time after which this former active cluster goes."""
+        return annotations_of(self.manifest).get(names.DELETE_AFTER)
+
+    @property
+    def head(self) -> Manifest | None:
+        """The head pod that is not being deleted."""
+        heads = (p for p in self.pods if labels_of(p).get(names.NODE_TYPE) == names.HEAD and not is_terminating(p))
+        return next(heads, None)
+
+    @property
+    def head_ip(self) -> str:
+        """Address of the head pod, empty before it has one."""
+        head = self.head
+        return str(((head or {}).get("status") or {}).get("podIP") or "")
+
+    @property
+    def applied_hash(self) -> str:
+        """Hash of the serve config that this cluster's Serve accepted last."""
+        push = self.observation.push if self.observation else None
+        if push is not None and push.state == "accepted":
+            return push.config_hash
+        return str(self.entry.get("appliedConfigHash") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the planners of one decision share."""
+
+    snapshot: ServiceSnapshot
+    now: float
+    violations: tuple[Violation, ...]
+    target: Target | None
+    clusters: Mapping[str, ClusterView]
+
+    @property
+    def service(self) -> Manifest:
+        """The RayService as stored."""
+        return self.snapshot.service
+
+    @property
+    def config(self) -> OperatorConfig:
+        """The operator's settings."""
+        return self.snapshot.config
+
+    @property
+    def name(self) -> str:
+        """Name of the RayService."""
+        return name_of(self.service)
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the RayService."""
+        return str(self.service["metadata"].get("namespace", ""))
+
+    @property
+    def generation(self) -> int:
+        """``metadata.generation``."""
+        return generation_of(self.service)
+
+    @property
+    def stored(self) -> Mapping[str, Any]:
+        """The status as stored."""
+        return self.service.get("status") or {}
+
+    @property
+    def stored_conditions(self) -> list[Mapping[str, Any]]:
+        """Conditions as stored."""
+        return list(self.stored.get("conditions") or ())
+
+    @property
+    def active_name(self) -> str:
+        """Name of the RayCluster that the status says is active; empty when there is none."""
+        return role_name(self.stored, ACTIVE)
+
+    @property
+    def pending_name(self) -> str:
+        """Name of the RayCluster that the status says is coming up; it may not have been created yet."""
+        return role_name(self.stored, PENDING)
+
+    def live(self, name: str) -> ClusterView | None:
+        """The cluster of that name if it exists and is not being deleted."""
+        view = self.clusters.get(name)
+        return view if view is not None and view.live else None
+
+    @property
+    def active(self) -> ClusterView | None:
+        """The active cluster while it lives."""
+        return self.live(self.active_name)
+
+    @property
+    def pending(self) -> ClusterView | None:
+        """The pending cluster while it lives."""
+        return self.live(self.pending_name)
+
+    def suspend_wanted(self) -> bool:
+        """``spec.suspend``."""
+        return bool(self.service["spec"].get("suspend"))
+
+
+def role_name(status: Mapping[str, Any], role: str) -> str:
+    """``status.<role>.rayClusterName`` or empty."""
+    return str((status.get(role) or {}).get("rayClusterName") or "")
+
+
+def build(snapshot: ServiceSnapshot, now: float) -> Context:
+    """The context of one decision."""
+    service = snapshot.service
+    violations = refusals(service)
+    status = service.get("status") or {}
+    entries = {role_name(status, role): status.get(role) or {} for role in (PENDING, ACTIVE)}
+    clusters = {
+        name_of(cluster): ClusterView(
+            manifest=cluster,
+            pods=snapshot.pods.get(name_of(cluster), ()),
+            observation=_observation(snapshot, cluster),
+            entry=entries.get(name_of(cluster), {}),
+        )
+        for cluster in snapshot.clusters
+    }
+    return Context(snapshot, now, violations, _target(snapshot, violations), clusters)
+
+
+def refusals(service: Manifest) -> tuple[Violation, ...]:
+    """Everything that is wrong with the present spec."""
+    try:
+        parsed = parse_rayservice(service)
+    except SpecError as error:
+        return tuple(error.violations)
+    return tuple(validate_rayservice(service, parsed))
+
+
+def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Target | None:
+    spec: Manifest = snapshot.service["spec"]
+    if violations:
+        valid = revisions.last_valid_spec(snapshot.revisions)
+        if valid is None:
+            return None
+        # What is not part of a revision is taken from the present spec, as far as it is of the right form.
+        spec = {**valid, "suspend": bool(spec.get("suspend"))}
+    return Target(spec, load_config(spec.get("serveConfigV2")))
+
+
+def _observation(snapshot: ServiceSnapshot, cluster: Manifest) -> ServeObservation | None:
+    """The observation of this cluster's present head; one of a former head says nothing."""
+    seen = snapshot.observations.get(name_of(cluster))
+    if seen is None:
+        return None
+    heads = {
+        uid_of(pod)
+        for pod in snapshot.pods.get(name_of(cluster), ())
+        if labels_of(pod).get(names.NODE_TYPE) == names.HEAD
+    }
+    return seen if seen.head_uid in heads else None
+
+
+def matching(context: Context, cluster_spec: Manifest) -> list[ClusterView]:
+    """Live clusters that can become what ``cluster_spec`` says without being replaced."""
+    return [v for v in context.clusters.values() if v.live and hashing.matches(v.manifest, cluster_spec)]

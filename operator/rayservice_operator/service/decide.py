@@ -1,0 +1,171 @@
+"""``decide``: from one snapshot of a RayService to what is to be done. Pure; read this file first.
+
+A RayService is in one of the named states below. Each has one handler; no handler looks at another's state.
+Order inside :func:`_managed`: roles are committed to the status before anything is built on them, so a restart
+between any two writes goes on from what is stored (design.md, «Nothing durable in memory»).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from rayservice_operator.core.decision import Action, Decision, Delete, Note
+from rayservice_operator.core.objects import is_terminating, ref
+from rayservice_operator.service import clusters, endpoints, observe, revisions, status, strategies, suspend
+from rayservice_operator.service.context import Context, load_config
+from rayservice_operator.service.context import build as build_context
+from rayservice_operator.service.health import carried
+from rayservice_operator.service.snapshot import ServiceSnapshot
+from rayservice_operator.service.strategies.base import Plan
+from rayservice_operator.service.suspend import Suspension
+
+
+class State(enum.StrEnum):
+    """States of a RayService, in the order in which they are asked for."""
+
+    LEAVING = "Leaving"
+    FOREIGN = "Foreign"
+    REQUESTED = Suspension.REQUESTED
+    SUSPENDING = Suspension.SUSPENDING
+    SUSPENDED = Suspension.SUSPENDED
+    RESUMING = Suspension.RESUMING
+    REFUSED = "Refused"
+    MANAGED = "Managed"
+
+
+def state_of(context: Context) -> State:
+    """The state that the snapshot shows."""
+    if is_terminating(context.service):
+        return State.LEAVING
+    if (context.service["spec"].get("managedBy") or "") not in context.config.managed_by:
+        return State.FOREIGN
+    stage = suspend.state(context)
+    if stage is not Suspension.NONE:
+        return State(stage)
+    return State.REFUSED if context.target is None else State.MANAGED
+
+
+def decide(snapshot: ServiceSnapshot, now: float) -> Decision:
+    """Everything that follows from ``snapshot`` at ``now`` (epoch seconds)."""
+    context = build_context(snapshot, now)
+    return HANDLERS[state_of(context)](context)
+
+
+def _hands_off(_: Context) -> Decision:
+    """Deleted (owner references take the children) or managed by somebody else: no write at all."""
+    return Decision()
+
+
+def _suspend_requested(context: Context) -> Decision:
+    """Commit the intention before the first deletion."""
+    note = Note("SuspendRequested", "spec.suspend is true: clusters and services are deleted, the object stays.")
+    return Decision(status=status.suspended(context, Suspension.SUSPENDING), notes=(note,), wake_at=context.now)
+
+
+def _suspending(context: Context) -> Decision:
+    if suspend.all_gone(context):
+        done = status.suspended(context, Suspension.SUSPENDED)
+        return Decision(status=done, notes=status.notes(context, done), wake_at=context.now)
+    return Decision(actions=tuple(suspend.leftovers(context)), status=status.suspended(context, Suspension.SUSPENDING))
+
+
+def _suspended(context: Context) -> Decision:
+    """Nothing may come to life meanwhile; what does is deleted."""
+    return Decision(actions=tuple(suspend.leftovers(context)), status=status.suspended(context, Suspension.SUSPENDED))
+
+
+def _resuming(context: Context) -> Decision:
+    resumed = status.suspended(context, Suspension.RESUMING)
+    note = Note("RayServiceResumed", "spec.suspend is false again: the service is being built.")
+    return Decision(status=resumed, notes=(note,), wake_at=context.now)
+
+
+def _refused(context: Context) -> Decision:
+    """The spec was never valid: say why, touch nothing."""
+    plan = Plan(context.active_name, context.pending_name)
+    refused = status.build(status.picture(context, plan), Suspension.NONE)
+    return Decision(status=refused, notes=status.notes(context, refused))
+
+
+def _managed(context: Context) -> Decision:
+    """Towards the spec in force: roles first, then what the roles need."""
+    target = context.target
+    assert target is not None
+    plan = strategies.plan(context)
+    seen = status.picture(context, plan)
+    wanted = status.build(seen, Suspension.NONE)
+    observed = observe.targets(context, target, plan, seen.standing)
+    notes = [*status.notes(context, wanted)]
+
+    if (plan.active, plan.pending) != (context.active_name, context.pending_name):
+        # Superseded clusters never served; deleting them needs no promise kept in the status.
+        deletions = tuple(Delete(ref(view.manifest)) for view in plan.superseded)
+        notes += plan.notes
+        notes += [
+            Note("DeletedRayCluster", f"Deleted RayCluster {view.name}, which was never active.")
+            for view in plan.superseded
+        ]
+        return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed)
+
+    active, pending = status.view_pair(context, plan)
+    actions: list[Action] = []
+    if not context.violations:
+        actions += revisions.record(context.service, context.snapshot.revisions, _referred(context))
+    built, built_notes = clusters.plan_clusters(context, target, plan)
+    actions += built
+    actions += endpoints.plan_serve_labels(context, target, (active, pending))
+    actions += endpoints.plan_services(context, target, active or pending)
+    retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
+    actions += retired
+    return Decision(
+        tuple(actions),
+        wanted,
+        (*notes, *built_notes, *retired_notes),
+        wake_at=_earliest(deadline, status.initializing_deadline(context, plan), _observation_deadline(context, plan)),
+        observe=observed,
+    )
+
+
+def _referred(context: Context) -> frozenset[str]:
+    """Revisions that must outlive the history's limit: the one whose config the active cluster has."""
+    view = context.active
+    if view is None:
+        return frozenset()
+    return frozenset(
+        revisions.hash_of(revision)
+        for revision in context.snapshot.revisions
+        if (config := load_config(revisions.config_of(revision))) and config.hash == view.applied_hash
+    )
+
+
+def _observation_deadline(context: Context, plan: Plan) -> float | None:
+    """When the newest observation of the active cluster turns stale, if the last look failed."""
+    view = context.live(plan.active)
+    observation = view.observation if view else None
+    if observation is None:
+        return context.now + context.config.first_observation_grace_s if carried(context, view) else None
+    if observation.seen_at is None:
+        limit = observation.started_at + context.config.first_observation_grace_s
+        return limit if limit > context.now else None
+    if observation.error is None:
+        return None
+    limit = observation.seen_at + context.config.stale_after_s
+    return limit if limit > context.now else None
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((time for time in times if time is not None), default=None)
+
+
+HANDLERS: Final[dict[State, Callable[[Context], Decision]]] = {
+    State.LEAVING: _hands_off,
+    State.FOREIGN: _hands_off,
+    State.REQUESTED: _suspend_requested,
+    State.SUSPENDING: _suspending,
+    State.SUSPENDED: _suspended,
+    State.RESUMING: _resuming,
+    State.REFUSED: _refused,
+    State.MANAGED: _managed,
+}

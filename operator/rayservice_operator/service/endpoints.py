@@ -1,0 +1,141 @@
+"""What stands between clients and pods: ``<name>-head-svc``, ``<name>-serve-svc`` and the label ``ray.io/serve``.
+
+Names, selectors and ports are KubeRay's. Unlike there, edits of type, annotations and ports of the manifest
+are applied to services that exist already (kuberay#1092, #1115, #4756).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.cluster import services as cluster_services
+from rayservice_operator.cluster.view import view_of
+from rayservice_operator.core.decision import Action, Apply, MergePatch
+from rayservice_operator.core.diff import covers
+from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, owner_reference, ref
+from rayservice_operator.service.apps import fresh, is_ready
+from rayservice_operator.service.context import ClusterView, Context, Target
+
+
+def serve_service_name(service: Manifest) -> str:
+    """Name of the service in front of Serve: the user's own, else ``<name>-serve-svc``."""
+    template = service["spec"].get("serveService") or {}
+    return name_of(template) or names.serve_service_name(name_of(service))
+
+
+def plan_services(context: Context, target: Target, view: ClusterView | None) -> list[Action]:
+    """Apply actions for both services, pointing to ``view``; none where everything is as wanted."""
+    if view is None:
+        return []
+    stored = {name_of(child): child for child in context.snapshot.children if child.get("kind") == "Service"}
+    wanted = (_head_service(context, view), _serve_service(context, target, view))
+    return [Apply(obj) for obj in wanted if not covers(stored.get(name_of(obj)), obj)]
+
+
+def _owned(context: Context, obj: Manifest, name: str) -> Manifest:
+    """``obj`` as a child of the RayService."""
+    labels = {
+        **labels_of(obj),
+        names.ORIGIN_NAME: context.name,
+        names.ORIGIN_KIND: "RayService",
+        names.APP_NAME: names.APP_NAME_VALUE,
+        names.CREATED_BY: names.CREATED_BY_VALUE,
+    }
+    annotations = (obj.get("metadata") or {}).get("annotations")
+    meta: dict[str, Any] = {
+        "name": name,
+        "namespace": context.namespace,
+        "labels": labels,
+        "ownerReferences": [owner_reference(context.service)],
+    }
+    if annotations:
+        meta["annotations"] = annotations
+    return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": obj["spec"]}
+
+
+def _head_service(context: Context, view: ClusterView) -> Manifest:
+    template = cluster_services.head_service(view_of(view.manifest, context.config))
+    return _owned(context, template, names.head_service_name(context.name))
+
+
+def _serve_service(context: Context, target: Target, view: ClusterView) -> Manifest:
+    template: Manifest = target.spec.get("serveService") or {}
+    user: Manifest = template.get("spec") or {}
+    cluster = view_of(view.manifest, context.config)
+    spec = {
+        "type": cluster.spec.head_group_spec.service_type or "ClusterIP",
+        **user,
+        "selector": {names.CLUSTER: view.name, names.SERVE: "true"},
+        "ports": cluster_services.merged_ports(cluster_services.serve_ports(cluster), user.get("ports") or ()),
+    }
+    meta = {
+        "labels": {**labels_of(template), names.SERVE: names.serve_service_name(context.name)},
+        "annotations": (template.get("metadata") or {}).get("annotations"),
+    }
+    return _owned(context, {"metadata": meta, "spec": spec}, serve_service_name(context.service))
+
+
+def plan_serve_labels(context: Context, target: Target, views: Iterable[ClusterView | None]) -> list[Action]:
+    """Patches of ``ray.io/serve`` where it differs from what the pod's HTTP proxy answers.
+
+    A stale observation changes nothing: requests do not go through the dashboard, so its silence must not take
+    endpoints away.
+    """
+    actions: list[Action] = []
+    for view in views:
+        observation = view.observation if view else None
+        if view is None or observation is None or observation.error is not None:
+            continue
+        if not fresh(observation, context.now, context.config.stale_after_s):
+            continue
+        for pod in view.pods:
+            if is_terminating(pod):
+                continue
+            wanted = "true" if _serves(pod, observation.proxies, target) else "false"
+            if labels_of(pod).get(names.SERVE) != wanted:
+                actions.append(MergePatch(ref(pod), {"metadata": {"labels": {names.SERVE: wanted}}}))
+    return actions
+
+
+def _serves(pod: Manifest, proxies: Any, target: Target) -> bool:
+    if labels_of(pod).get(names.NODE_TYPE) == names.HEAD and target.spec.get("excludeHeadPodFromServeSvc"):
+        return False
+    return bool(proxies.get(_pod_ip(pod)))
+
+
+def _pod_ip(pod: Manifest) -> str:
+    return str((pod.get("status") or {}).get("podIP") or "")
+
+
+def endpoint_pods(context: Context, cluster: str | None = None) -> set[str]:
+    """UIDs of the ready pods that the cluster's network really routes the serve service to.
+
+    From EndpointSlices, each pod once; with ``cluster`` only pods of that RayCluster.
+    """
+    service_name = serve_service_name(context.service)
+    members = None
+    if cluster is not None:
+        view = context.clusters.get(cluster)
+        members = {pod["metadata"]["uid"] for pod in view.pods} if view else set()
+    found: set[str] = set()
+    for slice_ in context.snapshot.endpoint_slices:
+        if labels_of(slice_).get("kubernetes.io/service-name") != service_name:
+            continue
+        for endpoint in slice_.get("endpoints") or ():
+            ready = (endpoint.get("conditions") or {}).get("ready")
+            uid = (endpoint.get("targetRef") or {}).get("uid")
+            if uid and ready is not False and (members is None or uid in members):
+                found.add(str(uid))
+    return found
+
+
+def all_healthy_proxies_routed(view: ClusterView) -> bool:
+    """Whether every Ready pod whose proxy is healthy has the label: before a switch, so that no pod gets it all."""
+    proxies = view.observation.proxies if view.observation else {}
+    return all(
+        labels_of(pod).get(names.SERVE) == "true"
+        for pod in view.pods
+        if is_ready(pod) and not is_terminating(pod) and proxies.get(_pod_ip(pod))
+    )

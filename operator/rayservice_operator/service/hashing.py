@@ -1,0 +1,81 @@
+"""Which part of ``rayClusterConfig`` decides between «in place» and «a new cluster».
+
+The hash covers everything but the fields that a running cluster takes over in place. KubeRay leaves out the
+same replica counts, tolerations and scheduling gates but then drops their edits silently (#2331, #4568); here
+each field left out is one that :mod:`rayservice_operator.service.inplace` applies.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.core.objects import Manifest, annotations_of
+
+CLUSTER_FIELDS = ("suspend", "upgradeStrategy", "managedBy", "headServiceAnnotations")
+AUTOSCALER_FIELDS = ("idleTimeoutSeconds", "upscalingMode")
+HEAD_FIELDS = ("serviceType", "headService", "enableIngress", "ingressOptions")
+GROUP_FIELDS = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy", "idleTimeoutSeconds", "priority", "suspend")
+POD_FIELDS = ("tolerations", "schedulingGates")
+
+
+def digest(value: Any) -> str:
+    """Hex digest of a JSON value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def frozen_part(cluster_spec: Manifest, *, groups: int | None = None) -> Manifest:
+    """The part of a RayClusterSpec that a running cluster cannot change, with the first ``groups`` worker groups."""
+    spec = copy.deepcopy(cluster_spec)
+    _drop(spec, CLUSTER_FIELDS)
+    _drop(spec.get("autoscalerOptions"), AUTOSCALER_FIELDS)
+    if not spec.get("autoscalerOptions"):
+        spec.pop("autoscalerOptions", None)
+    head = spec.get("headGroupSpec") or {}
+    _drop(head, HEAD_FIELDS)
+    _drop(_pod_spec(head), POD_FIELDS)
+    workers = spec.get("workerGroupSpecs") or []
+    spec["workerGroupSpecs"] = workers if groups is None else workers[:groups]
+    for group in spec["workerGroupSpecs"]:
+        _drop(group, GROUP_FIELDS)
+        _drop(_pod_spec(group), POD_FIELDS)
+    return spec
+
+
+def cluster_hash(cluster_spec: Manifest, *, groups: int | None = None) -> str:
+    """Hash of :func:`frozen_part`; two specs with the same hash can share a running cluster."""
+    return digest(frozen_part(cluster_spec, groups=groups))
+
+
+def matches(cluster: Manifest, cluster_spec: Manifest) -> bool:
+    """Whether a RayCluster can become what ``cluster_spec`` says without being replaced.
+
+    True for equal hashes and for worker groups appended behind those that the cluster was built with.
+    """
+    annotations = annotations_of(cluster)
+    built_with = annotations.get(names.SPEC_HASH)
+    groups = group_count(cluster)
+    wanted = len(cluster_spec.get("workerGroupSpecs") or [])
+    return wanted >= groups and built_with == cluster_hash(cluster_spec, groups=groups)
+
+
+def group_count(cluster: Manifest) -> int:
+    """Number of worker groups that the recorded hash of a RayCluster covers."""
+    recorded = annotations_of(cluster).get(names.NUM_WORKER_GROUPS, "")
+    if recorded.isdigit():
+        return int(recorded)
+    return len((cluster.get("spec") or {}).get("workerGroupSpecs") or [])
+
+
+def _pod_spec(group: Manifest) -> Manifest | None:
+    return (group.get("template") or {}).get("spec")
+
+
+def _drop(mapping: Manifest | None, keys: Iterable[str]) -> None:
+    if mapping:
+        for key in keys:
+            mapping.pop(key, None)

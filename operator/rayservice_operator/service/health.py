@@ -1,0 +1,229 @@
+"""Conditions of a RayService, each derived from one observation (design.md, «Status never lies»)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rayservice_operator.api.conditions import ClusterCondition
+from rayservice_operator.api.conditions import ServiceCondition as Type
+from rayservice_operator.api.conditions import ServiceReason as Reason
+from rayservice_operator.core.conditions import Condition, Status, find
+from rayservice_operator.core.objects import name_of
+from rayservice_operator.core.observation import ApplicationView
+from rayservice_operator.core.violations import summary
+from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
+from rayservice_operator.service.context import ClusterView, Config, Context, Target
+from rayservice_operator.service.strategies.base import Plan
+
+TRANSIENT: Final = frozenset(
+    {Phase.CREATING, Phase.STARTING_HEAD, Phase.STARTING_SERVE, Phase.PUSHING, Phase.DEPLOYING, Phase.NO_ENDPOINTS}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the conditions are derived from, worked out once.
+
+    active, pending: the clusters as planned; standing: of the cluster that is on its way to (or at) the target.
+    active_config: the config that the active cluster is to have, as far as it is known.
+    endpoints: ready pods behind the serve service. timed_out: ``ray.io/initializing-timeout`` has passed.
+    """
+
+    context: Context
+    target: Target | None
+    plan: Plan
+    active: ClusterView | None
+    pending: ClusterView | None
+    standing: Standing
+    active_config: Config | None
+    endpoints: int
+    timed_out: bool
+
+
+def carried(context: Context, view: ClusterView | None) -> bool:
+    """Whether the stored news is kept: the operator has only begun to observe this head.
+
+    After a restart of the operator nothing has been observed yet; saying «unknown» for a second and writing it
+    would be noise. The grace is bounded (``first_observation_grace_s``).
+    """
+    if view is None or view.head is None:
+        return False
+    observation = view.observation
+    if observation is None:
+        return True
+    waited = context.now - observation.started_at
+    return observation.seen_at is None and waited < context.config.first_observation_grace_s
+
+
+def conditions(picture: Picture) -> tuple[Condition, ...]:
+    """All conditions but those of suspension, in the order in which they are shown."""
+    first = [ready(picture), upgrade_in_progress(picture)]
+    stalled_ = stalled(picture)
+    moving = None if stalled_ else reconciling(picture)
+    last = [serve_config_applied(picture), applications_healthy(picture)]
+    return (*first, *(c for c in (stalled_, moving) if c), *last)
+
+
+def ready(picture: Picture) -> Condition:
+    """Whether requests are answered: endpoints, applications and freshness together."""
+    context, active = picture.context, picture.active
+    if active is None:
+        if picture.target is None:
+            return Condition(Type.READY, "False", Reason.VALIDATION_FAILED, summary(context.violations))
+        reason = Reason.INITIALIZING_TIMEOUT if picture.timed_out else Reason.INITIALIZING
+        return Condition(Type.READY, "False", reason, picture.standing.message)
+    if carried(context, active) and (kept := _stored(context, Type.READY)):
+        return kept
+    if active.head is None or not active.head_ip:
+        return Condition(
+            Type.READY, "False", Reason.HEAD_POD_NOT_READY, f"RayCluster {active.name} has no running head pod."
+        )
+    if picture.endpoints == 0:
+        return Condition(Type.READY, "False", Reason.ZERO_SERVE_ENDPOINTS, "No ready pod is behind the serve service.")
+    if not fresh(active.observation, context.now, context.config.stale_after_s):
+        return Condition(Type.READY, "Unknown", Reason.OBSERVATION_STALE, _age(active, context.now))
+    applications = _expected(active, picture.active_config)
+    down = [a for a in applications if a.status in FAILED_STATUSES and not can_serve(a)]
+    if down or not any(can_serve(a) for a in applications):
+        troubled = down or applications
+        message = "; ".join(describe(a) for a in troubled) or f"RayCluster {active.name} has no applications."
+        return Condition(Type.READY, "False", Reason.APPLICATIONS_NOT_RUNNING, message)
+    return Condition(
+        Type.READY, "True", Reason.NON_ZERO_SERVE_ENDPOINTS, f"Serving with {picture.endpoints} endpoint(s)."
+    )
+
+
+def _expected(view: ClusterView, config: Config | None) -> list[ApplicationView]:
+    """Applications of the config, or all that are not on their way out while the config is not known."""
+    seen = view.observation.applications if view.observation else {}
+    if config is None:
+        return [a for a in seen.values() if a.status != "DELETING"]
+    return [seen[name] for name in config.parsed.app_names if name in seen]
+
+
+def upgrade_in_progress(picture: Picture) -> Condition:
+    """KubeRay's UpgradeInProgress, False as soon as there is one cluster again."""
+    plan = picture.plan
+    if not plan.active:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.INITIALIZING, "The first cluster is coming up.")
+    if plan.pending:
+        message = f"From RayCluster {plan.active} to {plan.pending}. {picture.standing.message}"
+        return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.BOTH_CLUSTERS_EXIST, message)
+    if plan.waiting:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.PENDING, plan.waiting)
+    if plan.held_back:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.CHANGE_HELD_BACK, plan.held_back)
+    return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.NO_PENDING_CLUSTER, "The active cluster is up to date.")
+
+
+def stalled(picture: Picture) -> Condition | None:
+    """kstatus Stalled: nothing moves until somebody changes something. None when that is not so."""
+    context = picture.context
+    if context.violations:
+        message = summary(context.violations)
+        if picture.target is not None:
+            message += " | The last valid spec stays in force until this is corrected."
+        return Condition(Type.STALLED, "True", Reason.VALIDATION_FAILED, message)
+    for view in (picture.pending, picture.active):
+        if refused := _cluster_stalled(view):
+            return Condition(Type.STALLED, "True", refused[0], refused[1])
+    if picture.standing.phase is Phase.REJECTED:
+        return Condition(Type.STALLED, "True", Reason.SERVE_CONFIG_REJECTED, picture.standing.message)
+    if picture.timed_out:
+        message = (
+            f"Not ready within ray.io/initializing-timeout. {picture.standing.message} Change the spec to try again."
+        )
+        return Condition(Type.STALLED, "True", Reason.INITIALIZING_TIMEOUT, message)
+    if picture.standing.phase is Phase.FAILED:
+        return Condition(Type.STALLED, "True", Reason.DEPLOY_FAILED, picture.standing.message)
+    return None
+
+
+def reconciling(picture: Picture) -> Condition | None:
+    """kstatus Reconciling: on the way to the spec. None when there."""
+    if not picture.plan.active or picture.plan.pending:
+        return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
+    if picture.plan.waiting:
+        return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
+    if picture.standing.phase in TRANSIENT and not carried(picture.context, picture.active):
+        return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
+    return None
+
+
+def serve_config_applied(picture: Picture) -> Condition:
+    """Whether Ray Serve has taken the serve config in force, on the cluster that is to have it."""
+    view = picture.pending or picture.active
+    config: Config | None = picture.target.config if picture.target else None
+    if config is None:
+        return Condition(
+            Type.SERVE_CONFIG_APPLIED, "False", Reason.NO_SERVE_CONFIG, "There is no serve config to apply."
+        )
+    if picture.standing.phase is Phase.REJECTED:
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.REJECTED, picture.standing.message)
+    if view is not None and view.applied_hash == config.hash:
+        return Condition(
+            Type.SERVE_CONFIG_APPLIED,
+            "True",
+            Reason.APPLIED,
+            f"RayCluster {name_of(view.manifest)} has config {config.hash}.",
+        )
+    return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.PENDING, picture.standing.message)
+
+
+APP_TROUBLE: Final[tuple[tuple[str, Reason], ...]] = (
+    ("DEPLOY_FAILED", Reason.DEPLOY_FAILED),
+    ("UNHEALTHY", Reason.UNHEALTHY),
+)
+
+
+def applications_healthy(picture: Picture) -> Condition:
+    """Whether all applications are RUNNING, on the serving cluster or else on the one coming up."""
+    view = picture.active or picture.pending
+    context = picture.context
+    if carried(context, view) and (kept := _stored(context, Type.APPLICATIONS_HEALTHY)):
+        return kept
+
+    def say(status: Status, reason: str, message: str) -> Condition:
+        return Condition(Type.APPLICATIONS_HEALTHY, status, reason, message)
+
+    if view is None or view.observation is None or view.observation.seen_at is None:
+        return say("Unknown", Reason.UNKNOWN, picture.standing.message)
+    if not fresh(view.observation, context.now, context.config.stale_after_s):
+        return say("Unknown", Reason.OBSERVATION_STALE, _age(view, context.now))
+    config = picture.active_config if view is picture.active else picture.target and picture.target.config
+    applications = _expected(view, config)
+    if not applications:
+        return say("False", Reason.NO_APPLICATIONS, f"RayCluster {view.name} has no applications.")
+    waiting = [a for a in applications if a.status != "RUNNING"]
+    if not waiting:
+        return say("True", Reason.ALL_RUNNING, f"{len(applications)} application(s) running.")
+    message = "; ".join(describe(a) for a in waiting)
+    statuses = {a.status for a in waiting}
+    reason = next((reason for status, reason in APP_TROUBLE if status in statuses), Reason.DEPLOYING)
+    return say("False", reason, message)
+
+
+def _age(view: ClusterView, now: float) -> str:
+    observation = view.observation
+    age = observation.age(now) if observation else None
+    cause = (observation.error if observation else None) or "no answer"
+    seen = "has not answered yet" if age is None else f"answered last {int(age // 5 * 5)} s ago"
+    return f"The Serve API of RayCluster {view.name} {seen}: {cause}"
+
+
+def _cluster_stalled(view: ClusterView | None) -> tuple[str, str] | None:
+    if view is None:
+        return None
+    status = view.manifest.get("status") or {}
+    found = find(status.get("conditions") or (), ClusterCondition.STALLED)
+    if found is None or found.get("status") != "True":
+        return None
+    return str(found.get("reason")), f"RayCluster {view.name}: {found.get('message')}"
+
+
+def _stored(context: Context, type_: Type) -> Condition | None:
+    found = find(context.stored_conditions, type_)
+    if found is None:
+        return None
+    return Condition(type_, found["status"], found["reason"], found.get("message", ""))

@@ -1,0 +1,140 @@
+"""Edits of ``rayClusterConfig`` that a running RayCluster takes over without being replaced.
+
+JSON patches with ``test`` operations, because the Ray autoscaler writes ``replicas`` and ``scaleStrategy`` of
+the same object (ray-project/ray, kuberay node provider): a merge patch of the list would undo its work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.core.decision import JsonPatch
+from rayservice_operator.core.objects import Manifest, annotations_of, ref
+from rayservice_operator.service import hashing
+
+Operation = dict[str, Any]
+MISSING = object()
+AUTOSCALED_FIELDS = frozenset({"replicas", "scaleStrategy"})
+
+
+def applied_scale(cluster_spec: Manifest) -> str:
+    """What the user asked for in the fields shared with the autoscaler, as stored in an annotation.
+
+    With it a user's edit is told from the autoscaler's: only a value that differs from this one is an edit.
+    """
+    scale = {
+        group["groupName"]: [group.get("replicas"), (group.get("scaleStrategy") or {}).get("workersToDelete") or []]
+        for group in cluster_spec.get("workerGroupSpecs") or []
+    }
+    return json.dumps(scale, sort_keys=True, separators=(",", ":"))
+
+
+def patch(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
+    """The patch that brings ``cluster`` to the in-place fields of the RayClusterSpec ``wanted``; None if it is there.
+
+    Call it only when :func:`hashing.matches` holds.
+    """
+    spec = cluster["spec"]
+    operations: list[Operation] = []
+    operations += _fields(spec, wanted, hashing.CLUSTER_FIELDS, "/spec")
+    operations += _autoscaler(spec, wanted)
+    operations += _fields(spec["headGroupSpec"], wanted["headGroupSpec"], hashing.HEAD_FIELDS, "/spec/headGroupSpec")
+    operations += _pod(spec["headGroupSpec"], wanted["headGroupSpec"], "/spec/headGroupSpec")
+    groups = spec.get("workerGroupSpecs") or []
+    wanted_groups = wanted.get("workerGroupSpecs") or []
+    edited = _edited_scale(cluster, wanted)
+    for index, (group, wanted_group) in enumerate(zip(groups, wanted_groups, strict=False)):
+        base = f"/spec/workerGroupSpecs/{index}"
+        changes = [
+            *_scale(group, wanted_group, base, edited=group["groupName"] in edited, shared=_autoscaled(wanted)),
+            *_fields(
+                group,
+                wanted_group,
+                [f for f in hashing.GROUP_FIELDS if f not in AUTOSCALED_FIELDS],
+                base,
+                keep_defaults=True,
+            ),
+            *_pod(group, wanted_group, base),
+        ]
+        if changes:
+            operations.append({"op": "test", "path": f"{base}/groupName", "value": group["groupName"]})
+            operations += changes
+    appended = wanted_groups[len(groups) :]
+    if appended and not groups:
+        operations.append({"op": "add", "path": "/spec/workerGroupSpecs", "value": []})
+    operations += [{"op": "add", "path": "/spec/workerGroupSpecs/-", "value": group} for group in appended]
+    operations += _bookkeeping(cluster, wanted)
+    return JsonPatch(ref(cluster), tuple(operations)) if operations else None
+
+
+def _autoscaled(spec: Manifest) -> bool:
+    return bool(spec.get("enableInTreeAutoscaling"))
+
+
+def _edited_scale(cluster: Manifest, wanted: Manifest) -> set[str]:
+    """Names of the groups whose replicas or workersToDelete the user changed since they were last applied."""
+    recorded = json.loads(annotations_of(cluster).get(names.IN_PLACE_APPLIED) or "{}")
+    current = json.loads(applied_scale(wanted))
+    return {name for name, scale in current.items() if recorded.get(name) != scale}
+
+
+def _scale(group: Manifest, wanted: Manifest, base: str, *, edited: bool, shared: bool) -> Iterator[Operation]:
+    if shared and not edited:
+        return  # the autoscaler's numbers are newer than the manifest's
+    replicas = wanted.get("replicas")
+    if replicas is not None and replicas != group.get("replicas"):
+        yield {"op": "add", "path": f"{base}/replicas", "value": replicas}
+    to_delete = (wanted.get("scaleStrategy") or {}).get("workersToDelete") or []
+    if edited and to_delete:
+        yield {"op": "add", "path": f"{base}/scaleStrategy", "value": {"workersToDelete": to_delete}}
+
+
+def _autoscaler(spec: Manifest, wanted: Manifest) -> Iterator[Operation]:
+    options = wanted.get("autoscalerOptions") or {}
+    stored = spec.get("autoscalerOptions")
+    if stored is None:
+        if any(options.get(field) is not None for field in hashing.AUTOSCALER_FIELDS):
+            yield {"op": "add", "path": "/spec/autoscalerOptions", "value": options}
+        return
+    yield from _fields(stored, options, hashing.AUTOSCALER_FIELDS, "/spec/autoscalerOptions")
+
+
+def _pod(group: Manifest, wanted: Manifest, base: str) -> Iterator[Operation]:
+    pod_spec = (group.get("template") or {}).get("spec")
+    wanted_spec = (wanted.get("template") or {}).get("spec") or {}
+    if pod_spec is not None:
+        yield from _fields(pod_spec, wanted_spec, hashing.POD_FIELDS, f"{base}/template/spec")
+
+
+def _fields(
+    stored: Manifest, wanted: Manifest, fields: Any, base: str, *, keep_defaults: bool = False
+) -> Iterator[Operation]:
+    """Operations that make ``fields`` of ``stored`` those of ``wanted``; ``keep_defaults``: absent leaves them."""
+    for field in fields:
+        old, new = stored.get(field, MISSING), wanted.get(field, MISSING)
+        if old == new or (keep_defaults and new is MISSING) or field in ("upgradeStrategy", "managedBy"):
+            continue
+        if new is MISSING or new is None:
+            if old is not MISSING:
+                yield {"op": "remove", "path": f"{base}/{field}"}
+        else:
+            yield {"op": "add", "path": f"{base}/{field}", "value": new}
+
+
+def _bookkeeping(cluster: Manifest, wanted: Manifest) -> Iterator[Operation]:
+    values = {
+        names.IN_PLACE_APPLIED: applied_scale(wanted),
+        names.SPEC_HASH: hashing.cluster_hash(wanted),
+        names.NUM_WORKER_GROUPS: str(len(wanted.get("workerGroupSpecs") or [])),
+    }
+    stored = annotations_of(cluster)
+    for key, value in values.items():
+        if stored.get(key) != value:
+            yield {
+                "op": "add",
+                "path": f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}",
+                "value": value,
+            }

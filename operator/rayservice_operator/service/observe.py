@@ -1,0 +1,51 @@
+"""Which clusters are watched by an observer, and what it shall push to them."""
+
+from __future__ import annotations
+
+from rayservice_operator.api import names
+from rayservice_operator.core.decision import ObserveTarget
+from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
+from rayservice_operator.service.apps import Phase, Standing, push_for
+from rayservice_operator.service.context import ClusterView, Config, Context, Target
+from rayservice_operator.service.status import active_config
+from rayservice_operator.service.strategies.base import Plan
+
+
+def targets(context: Context, target: Target, plan: Plan, stands: Standing) -> tuple[ObserveTarget, ...]:
+    """One target for each cluster with a role whose head pod has an address."""
+    steady = not plan.pending and stands.phase is Phase.SERVING
+    wanted = ((plan.active, active_config(context, target, plan)), (plan.pending, target.config))
+    views = ((context.live(name), config) for name, config in wanted if name)
+    return tuple(
+        _target(context, view, config, fast=not steady) for view, config in views if view is not None and view.head_ip
+    )
+
+
+def _target(context: Context, view: ClusterView, config: Config | None, *, fast: bool) -> ObserveTarget:
+    head = view.head
+    assert head is not None
+    return ObserveTarget(
+        cluster=ref(view.manifest),
+        head_ip=view.head_ip,
+        head_uid=uid_of(head),
+        dashboard_port=port_of(head, "dashboard"),
+        serve_port=port_of(head, "serve"),
+        token_secret=_token_secret(view.manifest),
+        push=push_for(view, config, context.now),
+        fast=fast,
+    )
+
+
+def port_of(pod: Manifest, name: str) -> int:
+    """Number of the Ray container's port of that name, else KubeRay's default for it."""
+    for port in pod["spec"]["containers"][0].get("ports") or ():
+        if port.get("name") == name:
+            return int(port["containerPort"])
+    return names.DEFAULT_HEAD_PORTS[name]
+
+
+def _token_secret(cluster: Manifest) -> str | None:
+    options = cluster["spec"].get("authOptions") or {}
+    if options.get("mode") != "token":
+        return None
+    return str(options.get("secretName") or name_of(cluster))

@@ -1,0 +1,104 @@
+"""ControllerRevisions: every spec that was accepted, so that the last valid one outlives a bad edit.
+
+One revision holds the whole RayService spec. Its name is ``<service>-<hash of the spec>``; the newest valid one
+is what a serving service is looked after with while its present spec is refused.
+"""
+
+from __future__ import annotations
+
+from rayservice_operator.api import names
+from rayservice_operator.core.decision import Action, Apply, Delete
+from rayservice_operator.core.objects import Manifest, labels_of, name_of, owner_reference, ref
+from rayservice_operator.service.hashing import digest
+
+HISTORY_LIMIT = 10
+REVISION_HASH = "rayservice.ray.io/revision"
+
+# Fields that say when or how, not what: they do not make a revision of their own.
+NOT_PART_OF_A_REVISION = ("suspend", "managedBy", "upgradeStrategy", "rayClusterDeletionDelaySeconds")
+
+
+def revised_part(spec: Manifest) -> Manifest:
+    """The part of a RayService spec that a revision stands for."""
+    return {key: value for key, value in spec.items() if key not in NOT_PART_OF_A_REVISION}
+
+
+def spec_hash(spec: Manifest) -> str:
+    """Hash of :func:`revised_part`."""
+    return digest(revised_part(spec))
+
+
+def build(service: Manifest, number: int) -> Manifest:
+    """The ControllerRevision of the service's present spec."""
+    hash_ = spec_hash(service["spec"])
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "ControllerRevision",
+        "metadata": {
+            "name": f"{name_of(service)}-{hash_[:10]}",
+            "namespace": service["metadata"].get("namespace", ""),
+            "labels": {
+                names.ORIGIN_NAME: name_of(service),
+                names.ORIGIN_KIND: "RayService",
+                names.APP_NAME: names.APP_NAME_VALUE,
+                names.CREATED_BY: names.CREATED_BY_VALUE,
+                REVISION_HASH: hash_,
+            },
+            "ownerReferences": [owner_reference(service)],
+        },
+        "revision": number,
+        "data": {"spec": revised_part(service["spec"])},
+    }
+
+
+def by_number(revisions: tuple[Manifest, ...]) -> list[Manifest]:
+    """Oldest first."""
+    return sorted(revisions, key=lambda revision: int(revision.get("revision") or 0))
+
+
+def last_valid_spec(revisions: tuple[Manifest, ...]) -> Manifest | None:
+    """Spec of the newest revision; only accepted specs become revisions."""
+    ordered = by_number(revisions)
+    if not ordered:
+        return None
+    spec: Manifest = ordered[-1]["data"]["spec"]
+    return spec
+
+
+def record(service: Manifest, revisions: tuple[Manifest, ...], keep: frozenset[str]) -> list[Action]:
+    """Actions that make the present (accepted) spec the newest revision and drop the oldest beyond the limit.
+
+    ``keep``: hashes of revisions that something still refers to.
+    """
+    ordered = by_number(revisions)
+    present = spec_hash(service["spec"])
+    newest = int(ordered[-1].get("revision") or 0) if ordered else 0
+    actions: list[Action] = []
+    known = next((r for r in ordered if hash_of(r) == present), None)
+    if known is None or known is not ordered[-1]:
+        # The same spec again after another one gets a new number, as a Deployment's rollback does.
+        actions.append(Apply(build(service, newest + 1)))
+    surplus = len(ordered) + (known is None) - HISTORY_LIMIT
+    for revision in ordered:
+        if surplus <= 0:
+            break
+        if hash_of(revision) not in keep | {present}:
+            actions.append(Delete(ref(revision)))
+            surplus -= 1
+    return actions
+
+
+def hash_of(revision: Manifest) -> str:
+    """The spec hash that a revision stands for."""
+    return labels_of(revision).get(REVISION_HASH, "")
+
+
+def config_of(revision: Manifest) -> str | None:
+    """The ``serveConfigV2`` text of a revision."""
+    text: str | None = revision["data"]["spec"].get("serveConfigV2")
+    return text
+
+
+def configs(revisions: tuple[Manifest, ...]) -> list[str | None]:
+    """The ``serveConfigV2`` texts in the history, newest first."""
+    return [config_of(revision) for revision in reversed(by_number(revisions))]

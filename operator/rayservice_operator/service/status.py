@@ -1,0 +1,249 @@
+"""The whole status of a RayService from one picture, and the notes on what changed since the stored one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rayservice_operator.api import names
+from rayservice_operator.api.conditions import ServiceCondition as Type
+from rayservice_operator.api.conditions import ServiceReason as Reason
+from rayservice_operator.core import conditions as stored_conditions
+from rayservice_operator.core.conditions import Condition, find
+from rayservice_operator.core.decision import Level, Note
+from rayservice_operator.core.objects import Manifest, annotations_of
+from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
+from rayservice_operator.service import health, revisions, suspend
+from rayservice_operator.service.apps import Phase, Standing, application_statuses, standing
+from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, load_config
+from rayservice_operator.service.endpoints import endpoint_pods
+from rayservice_operator.service.strategies import strategy_type
+from rayservice_operator.service.strategies.base import Plan
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration_s(text: str) -> float:
+    """Seconds of a Go duration such as ``5m30s``; a bare number counts seconds."""
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+
+
+def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
+    """The config that the active cluster is to have: during an upgrade the one it has, from the history."""
+    if not plan.pending:
+        return target.config
+    active = context.live(plan.active)
+    if active is None:
+        return None
+    known = (load_config(text) for text in revisions.configs(context.snapshot.revisions))
+    return next((config for config in known if config and config.hash == active.applied_hash), None)
+
+
+def picture(context: Context, plan: Plan) -> health.Picture:
+    """Work out once what the conditions are derived from."""
+    target = context.target
+    view = context.live(plan.pending or plan.active)
+    if target is None:
+        stands = Standing(Phase.CREATING, "The spec is refused.")
+    else:
+        stands = standing(view, target.config, context.now, context.config.stale_after_s)
+    return health.Picture(
+        context=context,
+        target=target,
+        plan=plan,
+        active=context.live(plan.active),
+        pending=context.live(plan.pending),
+        standing=stands,
+        active_config=None if target is None else active_config(context, target, plan),
+        endpoints=len(endpoint_pods(context)),
+        timed_out=_timed_out(context, plan),
+    )
+
+
+def _timed_out(context: Context, plan: Plan) -> bool:
+    limit = initializing_deadline(context, plan)
+    return limit is not None and context.now >= limit
+
+
+def initializing_deadline(context: Context, plan: Plan) -> float | None:
+    """Epoch seconds at which the first cluster counts as late; None without the annotation or once serving."""
+    text = annotations_of(context.service).get(names.INITIALIZING_TIMEOUT)
+    upgrade = context.stored.get("upgrade") or {}
+    if not text or plan.active or not plan.pending or upgrade.get("to") != plan.pending:
+        return None
+    started = from_rfc3339(upgrade.get("started"))
+    return None if started is None else started + duration_s(text)
+
+
+def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
+    """The status to store. Only ``lastUpdateTime`` depends on the clock, and only when something else changed."""
+    context, plan = seen.context, seen.plan
+    stored = context.stored
+    wanted = (*health.conditions(seen), *suspend.conditions(context, stage))
+    status: Manifest = {
+        "conditions": stored_conditions.merge(
+            context.stored_conditions, wanted, generation=context.generation, now=context.now
+        ),
+        "serviceStatus": "Running" if _status_of(wanted, Type.READY) == "True" else "",
+        "numServeEndpoints": seen.endpoints,
+        "observedGeneration": context.generation,
+    }
+    if plan.active:
+        status[ACTIVE] = _entry(context, plan.active)
+    if plan.pending:
+        status[PENDING] = _entry(context, plan.pending)
+    if upgrade := _upgrade(seen):
+        status["upgrade"] = upgrade
+    if applied := _applied(seen):
+        status["applied"] = applied
+    return _stamp(status, stored, context.now)
+
+
+def suspended(context: Context, stage: suspend.Suspension) -> Manifest:
+    """The status of a service that is suspended or on the way there."""
+    reason = Reason.SUSPEND_COMPLETE if stage is suspend.Suspension.SUSPENDED else Reason.SUSPEND_IN_PROGRESS
+    words = {Reason.SUSPEND_COMPLETE: "The service is suspended.", Reason.SUSPEND_IN_PROGRESS: "Being suspended."}
+    wanted = (
+        Condition(Type.READY, "False", reason, words[reason]),
+        Condition(Type.UPGRADE_IN_PROGRESS, "False", reason, words[reason]),
+        *(
+            [Condition(Type.RECONCILING, "True", reason, words[reason])]
+            if stage is suspend.Suspension.SUSPENDING
+            else []
+        ),
+        *suspend.conditions(context, stage),
+    )
+    status: Manifest = {
+        "conditions": stored_conditions.merge(
+            context.stored_conditions, wanted, generation=context.generation, now=context.now
+        ),
+        "serviceStatus": "",
+        "numServeEndpoints": 0,
+        "observedGeneration": context.generation,
+    }
+    if stage is suspend.Suspension.SUSPENDING and context.clusters:
+        for role in (ACTIVE, PENDING):  # shown until they are gone, so that nobody loses sight of them
+            if context.stored.get(role):
+                status[role] = context.stored[role]
+    return _stamp(status, context.stored, context.now)
+
+
+def _entry(context: Context, name: str) -> dict[str, Any]:
+    view = context.live(name)
+    if view is None:
+        return {"rayClusterName": name}
+    entry: dict[str, Any] = {"rayClusterName": name}
+    if cluster_status := view.manifest.get("status"):
+        entry["rayClusterStatus"] = cluster_status
+    if view.applied_hash:
+        entry["appliedConfigHash"] = view.applied_hash
+    observation = view.observation
+    if observation is not None and observation.seen_at is not None:
+        entry["applicationStatuses"] = application_statuses(observation)
+    elif health.carried(context, view) and view.entry.get("applicationStatuses"):
+        entry["applicationStatuses"] = view.entry["applicationStatuses"]
+    return _stamp(entry, view.entry, context.now)
+
+
+def _upgrade(seen: health.Picture) -> dict[str, Any]:
+    context, plan = seen.context, seen.plan
+    stored: Mapping[str, Any] = context.stored.get("upgrade") or {}
+    if plan.pending:
+        same = stored.get("to") == plan.pending and stored.get("phase") != "Promoted"
+        return {
+            "strategy": strategy_type(context),
+            "from": plan.active,
+            "to": plan.pending,
+            "phase": str(seen.standing.phase),
+            "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
+            "message": seen.standing.message,
+        }
+    if plan.waiting:
+        return {"strategy": strategy_type(context), "from": plan.active, "phase": "Waiting", "message": plan.waiting}
+    if stored.get("to") == plan.active and plan.active:
+        return {**stored, "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
+    return {}
+
+
+def _applied(seen: health.Picture) -> dict[str, Any]:
+    active, target = seen.active, seen.target
+    if active is None or target is None:
+        return dict(seen.context.stored.get("applied") or {}) if seen.plan.active else {}
+    revision = _revision_number(seen.context, target)
+    applied: dict[str, Any] = {
+        "configHash": active.applied_hash,
+        "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
+    }
+    if revision and target.config and active.applied_hash == target.config.hash and not seen.plan.pending:
+        applied["revision"] = revision
+    stored = seen.context.stored.get("applied") or {}
+    same = {k: v for k, v in stored.items() if k != "time"} == applied
+    return {**applied, "time": stored["time"] if same and stored.get("time") else to_rfc3339(seen.context.now)}
+
+
+def _revision_number(context: Context, target: Target) -> int:
+    hash_ = revisions.spec_hash(target.spec)
+    numbers = [int(r.get("revision") or 0) for r in context.snapshot.revisions if revisions.hash_of(r) == hash_]
+    return max(numbers, default=0)
+
+
+def _stamp(new: dict[str, Any], old: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """``new`` with ``lastUpdateTime``: the old one where nothing else differs."""
+    same = {key: value for key, value in old.items() if key != "lastUpdateTime"} == new
+    kept = old.get("lastUpdateTime") if same else None
+    return {**new, "lastUpdateTime": kept or to_rfc3339(now)}
+
+
+def _status_of(wanted: tuple[Condition, ...], type_: Type) -> str:
+    return next((c.status for c in wanted if c.type == type_), "")
+
+
+# (condition, status) -> level and reason of the event; None keeps the condition's own reason.
+EVENTS: Final[dict[tuple[str, str], tuple[Level, str | None]]] = {
+    (Type.READY, "True"): (Level.NORMAL, "Ready"),
+    (Type.READY, "Unknown"): (Level.WARNING, None),
+    (Type.STALLED, "True"): (Level.WARNING, None),
+    (Type.SERVE_CONFIG_APPLIED, "True"): (Level.NORMAL, "UpdatedServeApplications"),
+    (Type.SUSPENDED, "True"): (Level.NORMAL, None),
+}
+REASONS_WORTH_AN_EVENT: Final = {
+    (Type.READY, Reason.ZERO_SERVE_ENDPOINTS): Level.WARNING,
+    (Type.READY, Reason.APPLICATIONS_NOT_RUNNING): Level.WARNING,
+    (Type.READY, Reason.HEAD_POD_NOT_READY): Level.WARNING,
+    (Type.APPLICATIONS_HEALTHY, Reason.DEPLOY_FAILED): Level.WARNING,
+    (Type.APPLICATIONS_HEALTHY, Reason.UNHEALTHY): Level.WARNING,
+    (Type.UPGRADE_IN_PROGRESS, Reason.CHANGE_HELD_BACK): Level.WARNING,
+}
+EVENT_NAMES: Final = {(Type.STALLED, Reason.VALIDATION_FAILED): "InvalidRayServiceSpec"}
+
+
+def notes(context: Context, status: Manifest) -> tuple[Note, ...]:
+    """One note for each condition that changed in a way a person wants to hear of.
+
+    Stalled speaks again when its message changes: another mistake in the manifest is another event.
+    """
+    result: list[Note] = []
+    for new in status["conditions"]:
+        old = find(context.stored_conditions, new["type"]) or {}
+        changed = (old.get("status"), old.get("reason")) != (new["status"], new["reason"])
+        if new["type"] == Type.STALLED:
+            changed = changed or old.get("message") != new["message"]
+        if new["type"] == Type.SERVE_CONFIG_APPLIED:
+            changed = changed or (new["status"] == "True" and old.get("message") != new["message"])
+        if not changed:
+            continue
+        level, name = EVENTS.get((new["type"], new["status"]), (None, None))
+        level = level or REASONS_WORTH_AN_EVENT.get((new["type"], new["reason"]))
+        if level is not None:
+            reason = EVENT_NAMES.get((new["type"], new["reason"])) or name or new["reason"]
+            result.append(Note(reason, new["message"], level))
+    return tuple(result)
+
+
+def view_pair(context: Context, plan: Plan) -> tuple[ClusterView | None, ClusterView | None]:
+    """The live clusters of both roles as planned."""
+    return context.live(plan.active), context.live(plan.pending)

@@ -1,0 +1,79 @@
+"""What a strategy decides: which clusters play which role next. Carrying it out is common to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rayservice_operator.api import names
+from rayservice_operator.core.decision import Note
+from rayservice_operator.core.objects import uid_of
+from rayservice_operator.service import hashing
+from rayservice_operator.service.apps import Phase, standing
+from rayservice_operator.service.context import ClusterView, Context, Target
+from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Roles as they shall be.
+
+    active, pending: names of RayClusters, empty for none. A pending name may not exist yet: it is stored in the
+        status first and built then, so that a restart in between builds that very cluster.
+    superseded: clusters that never served and go at once.
+    held_back: what a frozen spec keeps from being applied, for a condition.
+    waiting: why the next cluster is not begun yet, for ``status.upgrade.message``.
+    """
+
+    active: str
+    pending: str
+    superseded: tuple[ClusterView, ...] = ()
+    notes: tuple[Note, ...] = ()
+    held_back: str = ""
+    waiting: str = ""
+
+
+Strategy: TypeAlias = Callable[[Context, Target], Plan]
+
+
+def new_name(context: Context, target: Target) -> str:
+    """A name for the next RayCluster: the same answer to the same question, never one that is taken."""
+    hash_ = hashing.cluster_hash(target.cluster_spec)
+    slot = 0
+    while True:
+        name = f"{context.name}-{names.short_hash(uid_of(context.service), hash_, str(slot))}"
+        if name not in context.clusters:
+            return name
+        slot += 1
+
+
+def proven(context: Context, view: ClusterView, target: Target) -> bool:
+    """Whether requests may be sent to this cluster: config applied, applications running, endpoints behind it."""
+    stands = standing(view, target.config, context.now, context.config.stale_after_s)
+    return stands.phase is Phase.SERVING and all_healthy_proxies_routed(view)
+
+
+def first_cluster(context: Context, target: Target) -> Plan:
+    """The way to the first active cluster, common to all strategies."""
+    pending = context.pending
+    if pending is None:
+        planned = context.pending_name
+        if planned and planned not in context.clusters and not _adoptable(context, target):
+            return Plan("", planned)  # named in the status, to be built now
+        adopted = _adoptable(context, target)
+        return Plan("", adopted.name if adopted else new_name(context, target))
+    if not hashing.matches(pending.manifest, target.cluster_spec):
+        return Plan("", new_name(context, target), superseded=(pending,))
+    # The services point to the first cluster from the start: it is active when requests get through to it.
+    if proven(context, pending, target) and endpoint_pods(context, pending.name):
+        return Plan(pending.name, "", notes=(Note("Promoted", f"RayCluster {pending.name} serves and is now active."),))
+    return Plan("", pending.name)
+
+
+def _adoptable(context: Context, target: Target) -> ClusterView | None:
+    """A live cluster of the right spec that no role refers to, say after a lost status."""
+    fitting = [
+        view for view in context.clusters.values() if view.live and hashing.matches(view.manifest, target.cluster_spec)
+    ]
+    return min(fitting, key=lambda view: view.name, default=None)

@@ -1,0 +1,59 @@
+"""NewCluster: a second cluster, promoted when it is proven, then the old one goes. Needs room for both."""
+
+from __future__ import annotations
+
+from rayservice_operator.core.decision import Note
+from rayservice_operator.service import hashing
+from rayservice_operator.service.context import ClusterView, Context, Target
+from rayservice_operator.service.strategies.base import Plan, first_cluster, new_name, proven
+
+
+def plan(context: Context, target: Target) -> Plan:
+    """Roles for the present spec.
+
+    Never more than two live clusters: a former one that is still waiting for its deletion is taken back when
+    the spec returns to it, and hurried when a third spec needs its place.
+    """
+    active = context.active
+    if active is None:
+        return first_cluster(context, target)
+    pending = context.pending
+    if hashing.matches(active.manifest, target.cluster_spec):
+        return _keep(active, pending)
+    if pending is not None and hashing.matches(pending.manifest, target.cluster_spec):
+        if proven(context, pending, target):
+            return Plan(
+                pending.name,
+                "",
+                notes=(Note("Promoted", f"RayCluster {pending.name} is active now, {active.name} before it."),),
+            )
+        return Plan(active.name, pending.name)
+    superseded = () if pending is None else (pending,)
+    planned = context.pending_name
+    if planned and planned not in context.clusters and planned == new_name(context, target):
+        return Plan(active.name, planned)  # named in the status, to be built now
+    retiring = [v for v in context.clusters.values() if v.live and v.name not in (active.name, context.pending_name)]
+    former = next((v for v in retiring if hashing.matches(v.manifest, target.cluster_spec)), None)
+    if former is not None:
+        note = Note(
+            "Readopted", f"RayCluster {former.name} fits the spec and is taken back instead of building a new one."
+        )
+        return Plan(active.name, former.name, superseded=superseded, notes=(note,))
+    if retiring:
+        waiting = ", ".join(view.name for view in retiring)
+        return Plan(
+            active.name,
+            "",
+            superseded=superseded,
+            waiting=f"Waiting for the former cluster {waiting} to go before another one is built.",
+        )
+    return Plan(active.name, new_name(context, target), superseded=superseded)
+
+
+def _keep(active: ClusterView, pending: ClusterView | None) -> Plan:
+    if pending is None:
+        return Plan(active.name, "")
+    note = Note(
+        "UpgradeCancelled", f"The spec is that of the active RayCluster {active.name} again; {pending.name} is deleted."
+    )
+    return Plan(active.name, "", superseded=(pending,), notes=(note,))
