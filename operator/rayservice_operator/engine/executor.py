@@ -111,6 +111,10 @@ class Executor:
                     self._store.put(item)
                 self._unsure.discard((kind, where))
 
+    def forget(self, key: Key) -> None:
+        """The object is gone."""
+        self._dry_runs.forget(key)
+
     def _on_change(self, change: Change) -> None:
         if change.new is None and change.old is not None:
             gone = ref(change.old, with_uid=False)

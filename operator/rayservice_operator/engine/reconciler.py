@@ -80,6 +80,7 @@ class Reconciler:
 
     def __init__(
         self,
+        *,
         store: Store,
         queue: WorkQueue,
         executor: Executor,
@@ -87,7 +88,6 @@ class Reconciler:
         observers: Observers,
         clock: Clock,
         table: Mapping[str, Kind],
-        *,
         on_reconcile: OnReconcile | None = None,
     ) -> None:
         self._store = store
@@ -197,7 +197,7 @@ class Reconciler:
         self._recorder.record(obj, note, same_as=f"{what.split(' ')[:2]} {type(error).__name__}")
 
     def _broken(self, key: Key, error: Exception) -> None:
-        log.exception("reconcile failed by a mistake in the operator", extra={"object": str(key)})
+        log.error("reconcile failed by a mistake in the operator", exc_info=error, extra={"object": str(key)})
         obj = self._store.get(*key)
         if obj is None:
             return

@@ -110,9 +110,10 @@ class LeaderElector:
             lease = await self._api.get(self._ref)
         except NotFound:
             self.leading = False
-            lease = await self._create()
-            if lease is None:
+            created = await self._create()
+            if created is None:
                 return ""
+            lease = created
         spec = lease.get("spec") or {}
         holder = str(spec.get("holderIdentity") or "")
         version = str(metadata(lease).get("resourceVersion", ""))

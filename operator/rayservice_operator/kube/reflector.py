@@ -75,7 +75,7 @@ class Reflector:
         self._labels = labels
         self._relist_s = relist_s
         self._monotonic = monotonic
-        self._alive_at = monotonic()
+        self._alive_at = self._tried_at = monotonic()
         self._failures = 0
 
     def __str__(self) -> str:
@@ -84,6 +84,10 @@ class Reflector:
     def age(self) -> float:
         """Seconds since the last sign of life."""
         return self._monotonic() - self._alive_at
+
+    def trying_age(self) -> float:
+        """Seconds since it last did anything, in vain or not: what a liveness probe may end a process for."""
+        return self._monotonic() - max(self._alive_at, self._tried_at)
 
     async def run(self) -> None:
         """List and watch for ever; only cancelling ends it."""
@@ -156,6 +160,7 @@ class Reflector:
     async def _pause(self, error: ApiError | None) -> None:
         delay = min(_MAX_RETRY_S, _FIRST_RETRY_S * 2**self._failures) * random.uniform(0.7, 1.3)
         self._failures = min(self._failures + 1, 20)
+        self._tried_at = self._monotonic()
         if error is not None:
             hint = _HINTS.get(type(error), "")
             log.warning("watching %s: %s%s; again in %.1f s", self, error.message, hint, delay)
