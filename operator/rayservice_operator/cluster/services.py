@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rayservice_operator.api import names
 from rayservice_operator.cluster.view import ClusterView
 from rayservice_operator.core.objects import Manifest, owner_reference
-
-_SELECTED: Final = (names.CLUSTER, names.NODE_TYPE, names.IDENTIFIER, names.APP_NAME, names.CREATED_BY)
 
 
 def head_labels(view: ClusterView) -> dict[str, str]:
@@ -58,7 +56,7 @@ def head_service(view: ClusterView) -> Manifest:
     spec: dict[str, Any] = {
         **user_spec,
         "selector": {**(user_spec.get("selector") or {}), **head_labels(view)},
-        "ports": merged_ports(head_ports(view), user_spec.get("ports") or ()),
+        "ports": mergedmerged_ports(head_ports(view), user_spec.get("ports") or ()),
     }
     if head.service_type:
         spec.setdefault("type", head.service_type)
@@ -80,7 +78,7 @@ def serve_service(view: ClusterView) -> Manifest | None:
     spec = {
         "type": view.spec.head_group_spec.service_type or "ClusterIP",
         "selector": {names.CLUSTER: view.name, names.SERVE: "true"},
-        "ports": merged_ports(serve_ports(view), ()),
+        "ports": mergedmerged_ports(serve_ports(view), ()),
     }
     return _service(view, name, {names.CLUSTER: view.name, names.SERVE: name[:63]}, {}, spec)
 
@@ -91,7 +89,7 @@ def _service(
     meta: dict[str, Any] = {
         "name": name,
         "namespace": view.namespace,
-        "labels": dict(labels),
+        "labels": {**labels, names.CREATED_BY: names.CREATED_BY_VALUE},  # by which the operator watches Services
         "ownerReferences": [owner_reference(view.obj)],
     }
     if annotations:
@@ -99,7 +97,7 @@ def _service(
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": dict(spec)}
 
 
-def merged_ports(ports: Mapping[str, int], user: Any) -> list[dict[str, Any]]:
+def mergedmerged_ports(ports: Mapping[str, int], user: Any) -> list[dict[str, Any]]:
     """Ours by name, each completed or replaced by the user's of that name (a nodePort, say), then the user's others."""
     theirs = {str(port.get("name", "")): dict(port) for port in user}
     ours = [
