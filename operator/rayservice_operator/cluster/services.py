@@ -56,7 +56,7 @@ def head_service(view: ClusterView) -> Manifest:
     spec: dict[str, Any] = {
         **user_spec,
         "selector": {**(user_spec.get("selector") or {}), **head_labels(view)},
-        "ports": mergedmerged_ports(head_ports(view), user_spec.get("ports") or ()),
+        "ports": merged_ports(head_ports(view), user_spec.get("ports") or ()),
     }
     if head.service_type:
         spec.setdefault("type", head.service_type)
@@ -78,7 +78,7 @@ def serve_service(view: ClusterView) -> Manifest | None:
     spec = {
         "type": view.spec.head_group_spec.service_type or "ClusterIP",
         "selector": {names.CLUSTER: view.name, names.SERVE: "true"},
-        "ports": mergedmerged_ports(serve_ports(view), ()),
+        "ports": merged_ports(serve_ports(view), ()),
     }
     return _service(view, name, {names.CLUSTER: view.name, names.SERVE: name[:63]}, {}, spec)
 
@@ -97,7 +97,7 @@ def _service(
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": dict(spec)}
 
 
-def mergedmerged_ports(ports: Mapping[str, int], user: Any) -> list[dict[str, Any]]:
+def merged_ports(ports: Mapping[str, int], user: Any) -> list[dict[str, Any]]:
     """Ours by name, each completed or replaced by the user's of that name (a nodePort, say), then the user's others."""
     theirs = {str(port.get("name", "")): dict(port) for port in user}
     ours = [
