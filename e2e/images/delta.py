@@ -1,0 +1,73 @@
+"""Bringing an image to the local cluster's containerd, sending only the blobs that it lacks.
+
+An image of a gigabyte whose last layer changed is there in a second: the layers are stored uncompressed, so nothing is
+packed or unpacked twice, and an archive may leave out what containerd's content store has already.
+"""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from e2e.images import full_name
+from e2e.localkube import containerd
+from e2e.localkube.paths import State, cache_dir
+
+
+def load(state: State, target: str, layout: Path) -> int:
+    """Import the image in an OCI layout folder; returns the number of bytes that had to be sent."""
+    index = json.loads((layout / "index.json").read_text())
+    manifest_entry = index["manifests"][0]
+    manifest = json.loads(_blob(layout, manifest_entry["digest"]).read_text())
+    wanted = [
+        manifest_entry["digest"],
+        manifest["config"]["digest"],
+        *(layer["digest"] for layer in manifest["layers"]),
+    ]
+    present = set(containerd.ctr(state, "content", "ls", "-q").split())
+    # The manifest and its configuration always go along: containerd's importer reads them from the archive.
+    always = set(wanted[:2])
+    send = [digest for digest in wanted if digest in always or digest not in present]
+    entry = {
+        **manifest_entry,
+        "annotations": {
+            "io.containerd.image.name": full_name(target),
+            "org.opencontainers.image.ref.name": full_name(target).rpartition(":")[2],
+        },
+    }
+    archive = cache_dir() / "images" / f"{target}.delta.tar"
+    try:
+        _write(archive, layout, {**index, "manifests": [entry]}, send)
+        containerd.ctr(state, "images", "import", archive, timeout=600)
+        return archive.stat().st_size
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _write(archive: Path, layout: Path, index: dict[str, Any], digests: list[str]) -> None:
+    with tarfile.open(archive, "w") as tar:
+        for name, content in (("oci-layout", {"imageLayoutVersion": "1.0.0"}), ("index.json", index)):
+            data = json.dumps(content).encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for digest in digests:
+            tar.add(_blob(layout, digest), arcname=f"blobs/{digest.replace(':', '/')}")
+
+
+def _blob(layout: Path, digest: str) -> Path:
+    algorithm, _, value = digest.partition(":")
+    return layout / "blobs" / algorithm / value
+
+
+def prune(layout: Path) -> None:
+    """Remove blobs of earlier builds from a layout folder."""
+    index = json.loads((layout / "index.json").read_text())
+    keep = set()
+    for entry in index["manifests"]:
+        manifest = json.loads(_blob(layout, entry["digest"]).read_text())
+        keep |= {entry["digest"], manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
+    for path in (layout / "blobs" / "sha256").iterdir():
+        if f"sha256:{path.name}" not in keep:
+            path.unlink()
