@@ -191,7 +191,8 @@ def applications_healthy(picture: Picture) -> Condition:
         return say("Unknown", Reason.UNKNOWN, picture.standing.message)
     if not fresh(view.observation, context.now, context.config.stale_after_s):
         return say("Unknown", Reason.OBSERVATION_STALE, _age(view, context.now))
-    config = picture.active_config if view is picture.active else picture.target and picture.target.config
+    wanted = picture.target.config if picture.target else None
+    config = picture.active_config if view is picture.active else wanted
     applications = _expected(view, config)
     if not applications:
         return say("False", Reason.NO_APPLICATIONS, f"RayCluster {view.name} has no applications.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
+from rayservice_operator.api.durations import parse_duration
 from rayservice_operator.core import conditions as stored_conditions
 from rayservice_operator.core.conditions import Condition, find
 from rayservice_operator.core.decision import Level, Note
@@ -20,16 +20,6 @@ from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Co
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def duration_s(text: str) -> float:
-    """Seconds of a Go duration such as ``5m30s``; a bare number counts seconds."""
-    if text.replace(".", "", 1).isdigit():
-        return float(text)
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
@@ -76,7 +66,8 @@ def initializing_deadline(context: Context, plan: Plan) -> float | None:
     if not text or plan.active or not plan.pending or upgrade.get("to") != plan.pending:
         return None
     started = from_rfc3339(upgrade.get("started"))
-    return None if started is None else started + duration_s(text)
+    limit = parse_duration(text)
+    return None if started is None or limit is None else started + limit
 
 
 def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:

@@ -1,0 +1,515 @@
+"""Decisions about one RayService, state by state."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import pytest
+
+from rayservice_operator.api import names
+from rayservice_operator.core.conditions import find
+from rayservice_operator.core.decision import Apply, Create, Decision, Delete, JsonPatch, MergePatch
+from rayservice_operator.core.objects import Manifest, name_of
+from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.service import hashing
+from rayservice_operator.service.decide import decide
+from rayservice_operator.service.snapshot import ServiceSnapshot
+from tests.service.builders import (
+    CONFIG,
+    NOW,
+    OTHER_SERVE_CONFIG,
+    SERVE_CONFIG,
+    application,
+    cluster_spec,
+    config_hash,
+    endpoint_slice,
+    observation,
+    pod,
+    raycluster,
+    rayservice,
+    serving,
+)
+
+
+def condition(decision: Decision, type_: str) -> tuple[str, str] | None:
+    """Status and reason of a decided condition."""
+    assert decision.status is not None
+    found = find(decision.status["conditions"], type_)
+    return None if found is None else (found["status"], found["reason"])
+
+
+def created(decision: Decision, kind: str) -> list[Manifest]:
+    return [a.obj for a in decision.actions if isinstance(a, Create | Apply) and a.obj["kind"] == kind]
+
+
+def after(snapshot: ServiceSnapshot, decision: Decision) -> ServiceSnapshot:
+    """The snapshot with the decided status stored."""
+    service = copy.deepcopy(snapshot.service)
+    service["status"] = decision.status
+    return dataclasses.replace(snapshot, service=service)
+
+
+# --- from nothing to serving
+
+
+def test_the_role_is_stored_before_the_cluster_is_built() -> None:
+    snapshot = ServiceSnapshot(rayservice(), CONFIG)
+    first = decide(snapshot, NOW)
+    assert first.actions == ()
+    assert first.status is not None
+    name = first.status["pendingServiceStatus"]["rayClusterName"]
+    assert first.status["observedGeneration"] == 1
+    assert condition(first, "Reconciling") == ("True", "CreatingCluster")
+
+    second = decide(after(snapshot, first), NOW)
+    (cluster,) = created(second, "RayCluster")
+    assert name_of(cluster) == name
+    assert cluster["spec"] == cluster_spec()
+    assert len(created(second, "ControllerRevision")) == 1
+
+
+def test_tracking_keys_stay_on_the_users_object() -> None:
+    """Argo CD prunes an object that carries its tracking id and is not in Git (argo-cd#8683)."""
+    snapshot = ServiceSnapshot(
+        rayservice(
+            annotations={"argocd.argoproj.io/tracking-id": "x", "team": "ml"},
+            labels={"app.kubernetes.io/instance": "x"},
+        ),
+        CONFIG,
+    )
+    (cluster,) = created(decide(after(snapshot, decide(snapshot, NOW)), NOW), "RayCluster")
+    assert cluster["metadata"]["annotations"]["team"] == "ml"
+    assert "argocd.argoproj.io/tracking-id" not in cluster["metadata"]["annotations"]
+    assert "app.kubernetes.io/instance" not in cluster["metadata"]["labels"]
+
+
+def starting() -> ServiceSnapshot:
+    """A service whose first cluster has a head that answers, with nothing applied yet."""
+    cluster = raycluster("demo-one")
+    head = pod(cluster, "head", "10.0.0.1", serve=False)
+    status = {"conditions": [], "pendingServiceStatus": {"rayClusterName": "demo-one"}, "observedGeneration": 1}
+    return ServiceSnapshot(rayservice(status=status), CONFIG, clusters=(cluster,), pods={"demo-one": (head,)})
+
+
+def test_the_config_is_pushed_before_the_api_was_ever_seen() -> None:
+    (target,) = decide(starting(), NOW).observe
+    assert target.head_ip == "10.0.0.1"
+    assert target.push is not None
+    assert target.push.config_hash == config_hash()
+    assert target.fast
+
+
+def test_promotion_is_one_status_write_when_requests_get_through() -> None:
+    snapshot = starting()
+    (cluster,) = snapshot.clusters
+    head = pod(cluster, "head", "10.0.0.1", serve=True)
+    running = {"demo-one": observation(cluster, application(), pushed=config_hash(), proxies={"10.0.0.1": True})}
+    without_endpoints = dataclasses.replace(snapshot, pods={"demo-one": (head,)}, observations=running)
+    assert "activeServiceStatus" not in (decide(without_endpoints, NOW).status or {})
+
+    decision = decide(dataclasses.replace(without_endpoints, endpoint_slices=(endpoint_slice(head),)), NOW)
+    assert decision.actions == ()
+    assert decision.status is not None
+    assert decision.status["activeServiceStatus"]["rayClusterName"] == "demo-one"
+    assert "pendingServiceStatus" not in decision.status
+    assert decision.status["serviceStatus"] == "Running"
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+    assert condition(decision, "UpgradeInProgress") == ("False", "NoPendingCluster")
+    assert condition(decision, "Reconciling") is None
+
+
+def test_pods_get_the_serve_label_when_their_proxy_answers() -> None:
+    snapshot = starting()
+    (cluster,) = snapshot.clusters
+    head, worker = pod(cluster, "head", "10.0.0.1", serve=False), pod(cluster, "1", "10.0.0.2", serve=False)
+    seen = observation(
+        cluster, application("DEPLOYING"), pushed=config_hash(), proxies={"10.0.0.1": True, "10.0.0.2": False}
+    )
+    decision = decide(
+        dataclasses.replace(snapshot, pods={"demo-one": (head, worker)}, observations={"demo-one": seen}), NOW
+    )
+    (patch,) = [a for a in decision.actions if isinstance(a, MergePatch)]
+    assert patch.ref.name == name_of(head)
+    assert patch.patch == {"metadata": {"labels": {names.SERVE: "true"}}}
+
+
+def test_services_point_to_the_first_cluster_while_it_comes_up() -> None:
+    services = created(decide(starting(), NOW), "Service")
+    assert sorted(name_of(s) for s in services) == ["demo-head-svc", "demo-serve-svc"]
+    serve = next(s for s in services if name_of(s) == "demo-serve-svc")
+    assert serve["spec"]["selector"] == {names.CLUSTER: "demo-one", names.SERVE: "true"}
+    assert [(p["name"], p["port"]) for p in serve["spec"]["ports"]] == [("serve", 8000)]
+
+
+# --- steady
+
+
+def settled(snapshot: ServiceSnapshot) -> ServiceSnapshot:
+    """The snapshot after its own decisions were carried out until nothing is left to do."""
+    for _ in range(5):
+        decision = decide(snapshot, NOW)
+        children = {(c["kind"], name_of(c)): c for c in snapshot.children}
+        history = {name_of(r): r for r in snapshot.revisions}
+        for action in decision.actions:
+            assert isinstance(action, Apply), action
+            known = history if action.obj["kind"] == "ControllerRevision" else children
+            known[name_of(action.obj) if known is history else (action.obj["kind"], name_of(action.obj))] = action.obj
+        snapshot = dataclasses.replace(
+            after(snapshot, decision), children=tuple(children.values()), revisions=tuple(history.values())
+        )
+        if not decision.actions and decision.status == snapshot.service["status"]:
+            return snapshot
+    raise AssertionError("did not settle")
+
+
+def test_a_steady_service_is_written_nothing() -> None:
+    snapshot = settled(serving())
+    later = NOW + 3600
+    seen = {n: dataclasses.replace(o, seen_at=later) for n, o in snapshot.observations.items()}
+    decision = decide(dataclasses.replace(snapshot, observations=seen), later)
+    assert decision.actions == ()
+    assert decision.status == snapshot.service["status"]
+    assert decision.notes == ()
+    assert decision.wake_at is None
+    assert not decision.observe[0].fast
+    assert decision.observe[0].push is None
+
+
+def test_decide_is_pure() -> None:
+    snapshot = serving()
+    before = copy.deepcopy(snapshot)
+    assert decide(snapshot, NOW) == decide(snapshot, NOW)
+    assert snapshot == before
+
+
+def test_hot_update_pushes_and_keeps_the_cluster() -> None:
+    spec = {"serveConfigV2": OTHER_SERVE_CONFIG, "rayClusterConfig": cluster_spec()}
+    decision = decide(serving(spec=spec), NOW)
+    assert not created(decision, "RayCluster")
+    push = decision.observe[0].push
+    assert push is not None
+    assert push.config_hash == config_hash(OTHER_SERVE_CONFIG)
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints"), "it answers with the old config meanwhile"
+    assert condition(decision, "ServeConfigApplied") == ("False", "Pending")
+    assert condition(decision, "Reconciling") == ("True", "PushingServeConfig")
+
+
+def test_a_config_that_comes_back_is_pushed_again() -> None:
+    """A, B, A: the second push of A is another attempt than the first."""
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, application(), pushed=config_hash(OTHER_SERVE_CONFIG))
+    push = decide(serving(observations={"demo-one": seen}), NOW).observe[0].push
+    assert push is not None
+    assert push.config_hash == config_hash()
+    assert push.attempt
+
+
+def test_an_app_deleted_behind_our_back_is_deployed_again() -> None:
+    """kuberay P14: nobody notices there, and Ready stays True."""
+    cluster = raycluster("demo-one")
+    decision = decide(serving(observations={"demo-one": observation(cluster)}), NOW)
+    push = decision.observe[0].push
+    assert push is not None
+    assert push.config_hash == config_hash()
+    assert condition(decision, "Ready") == ("False", "ApplicationsNotRunning")
+
+
+def test_no_push_without_an_answer_of_the_api() -> None:
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, error="connection refused", failing_since=NOW - 1)
+    assert decide(serving(observations={"demo-one": seen}), NOW).observe[0].push is None
+
+
+# --- the status does not lie
+
+
+def test_failed_app_is_not_ready() -> None:
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, application("DEPLOY_FAILED", running=0))
+    decision = decide(serving(observations={"demo-one": seen}), NOW)
+    assert condition(decision, "Ready") == ("False", "ApplicationsNotRunning")
+    assert condition(decision, "ApplicationsHealthy") == ("False", "DeployFailed")
+    assert decision.status is not None
+    assert decision.status["serviceStatus"] == ""
+    assert "ApplicationsNotRunning" in {n.reason for n in decision.notes}
+
+
+def test_app_that_serves_on_while_it_updates_stays_ready() -> None:
+    cluster = raycluster("demo-one")
+    decision = decide(
+        serving(observations={"demo-one": observation(cluster, application("DEPLOYING", running=1))}), NOW
+    )
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+
+
+def test_head_gone_is_not_ready() -> None:
+    """kuberay P3: head pod and endpoints gone, Ready True."""
+    snapshot = serving()
+    workers = tuple(p for p in snapshot.pods["demo-one"] if p["metadata"]["labels"][names.NODE_TYPE] == names.WORKER)
+    decision = decide(dataclasses.replace(snapshot, pods={"demo-one": workers}), NOW)
+    assert condition(decision, "Ready") == ("False", "HeadPodNotReady")
+
+
+def test_stale_observation_is_unknown_and_leaves_endpoints_alone() -> None:
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, application(), seen_at=NOW - 60, error="timeout", failing_since=NOW - 58, proxies={})
+    decision = decide(serving(observations={"demo-one": seen}), NOW)
+    assert condition(decision, "Ready") == ("Unknown", "ObservationStale")
+    assert condition(decision, "ApplicationsHealthy") == ("Unknown", "ObservationStale")
+    assert not [a for a in decision.actions if isinstance(a, MergePatch)]
+
+
+def test_no_endpoints_is_not_ready() -> None:
+    assert condition(decide(serving(endpoint_slices=()), NOW), "Ready") == ("False", "ZeroServeEndpoints")
+
+
+def test_restarted_operator_keeps_the_news_until_its_first_look() -> None:
+    snapshot = settled(serving())
+    blind = dataclasses.replace(snapshot, observations={})
+    decision = decide(blind, NOW)
+    assert decision.status == snapshot.service["status"]
+    assert decision.notes == ()
+
+
+# --- bad input
+
+
+def bad_edit(spec: Manifest) -> ServiceSnapshot:
+    snapshot = settled(serving())
+    service = copy.deepcopy(snapshot.service)
+    service["spec"] = spec
+    service["metadata"]["generation"] = 2
+    return dataclasses.replace(snapshot, service=service)
+
+
+def test_never_valid_spec_says_why_and_builds_nothing() -> None:
+    spec = {"serveConfigV2": "applications: [", "rayClusterConfig": cluster_spec()}
+    snapshot = ServiceSnapshot(rayservice(spec), CONFIG)
+    decision = decide(snapshot, NOW)
+    assert decision.actions == ()
+    assert condition(decision, "Ready") == ("False", "ValidationFailed")
+    assert condition(decision, "Stalled") == ("True", "ValidationFailed")
+    assert decision.status is not None
+    assert "spec.serveConfigV2" in find(decision.status["conditions"], "Stalled")["message"]  # type: ignore[index]
+    assert [n.reason for n in decision.notes] == ["InvalidRayServiceSpec"]
+    assert decide(after(snapshot, decision), NOW + 60).notes == (), "one event, not one a pass"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"serveConfigV2": "applications: [", "rayClusterConfig": cluster_spec()},
+        {"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": {"workerGroupSpecs": []}},
+        {"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec(groups=("a", "a"))},
+        {"serveConfigV2": SERVE_CONFIG},
+    ],
+    ids=["yaml", "no head", "duplicate groups", "no cluster"],
+)
+def test_bad_edit_of_a_serving_service_changes_nothing_but_says_so(spec: Manifest) -> None:
+    decision = decide(bad_edit(spec), NOW)
+    assert decision.actions == ()
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+    assert condition(decision, "Stalled") == ("True", "ValidationFailed")
+    assert decision.status is not None
+    assert decision.status["observedGeneration"] == 2
+    assert decision.status["serviceStatus"] == "Running"
+    assert len(decision.observe) == 1, "it keeps being looked after"
+
+
+def test_serving_service_with_a_bad_edit_still_heals() -> None:
+    snapshot = bad_edit({"serveConfigV2": "][", "rayClusterConfig": cluster_spec()})
+    cluster = raycluster("demo-one")
+    decision = decide(dataclasses.replace(snapshot, observations={"demo-one": observation(cluster)}), NOW)
+    assert decision.observe[0].push is not None
+    assert decision.observe[0].push.config_hash == config_hash()
+
+
+# --- upgrade
+
+
+def upgrading(stage: str) -> ServiceSnapshot:
+    """Service on ``demo-one`` whose spec wants another image; ``stage``: planned, built, proven."""
+    spec = {"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec("ray:2")}
+    snapshot = serving(spec=spec)
+    if stage == "planned":
+        return snapshot
+    new = raycluster("demo-two", cluster_spec("ray:2"))
+    service = copy.deepcopy(snapshot.service)
+    service["status"]["pendingServiceStatus"] = {"rayClusterName": "demo-two", "appliedConfigHash": config_hash()}
+    head = pod(new, "head", "10.0.1.1", serve=stage == "proven")
+    seen = dict(snapshot.observations)
+    if stage == "proven":
+        seen["demo-two"] = observation(new, application(), pushed=config_hash(), proxies={"10.0.1.1": True})
+    return dataclasses.replace(
+        snapshot,
+        service=service,
+        clusters=(*snapshot.clusters, new),
+        pods={**snapshot.pods, "demo-two": (head,)},
+        observations=seen,
+    )
+
+
+def test_upgrade_is_announced_then_built_beside_the_old() -> None:
+    snapshot = upgrading("planned")
+    first = decide(snapshot, NOW)
+    assert first.actions == ()
+    assert condition(first, "UpgradeInProgress") == ("True", "BothActivePendingClustersExist")
+    assert condition(first, "Ready") == ("True", "NonZeroServeEndpoints")
+    assert condition(first, "Reconciling") is not None
+    second = decide(after(snapshot, first), NOW)
+    (cluster,) = created(second, "RayCluster")
+    assert cluster["metadata"]["annotations"][names.SPEC_HASH] == hashing.cluster_hash(cluster_spec("ray:2"))
+    serve = next(s for s in created(second, "Service") if name_of(s) == "demo-serve-svc")
+    assert serve["spec"]["selector"][names.CLUSTER] == "demo-one"
+
+
+def test_unproven_cluster_gets_no_requests() -> None:
+    decision = decide(upgrading("built"), NOW)
+    assert decision.status is not None
+    assert decision.status["activeServiceStatus"]["rayClusterName"] == "demo-one"
+    assert "applicationStatuses" in decision.status["activeServiceStatus"], "not wiped during an upgrade (kuberay P5)"
+    assert {o.cluster.name for o in decision.observe} == {"demo-one", "demo-two"}
+
+
+def test_proven_cluster_is_promoted_then_services_follow_then_the_old_goes() -> None:
+    snapshot = upgrading("proven")
+    promoted = decide(snapshot, NOW)
+    assert promoted.actions == ()
+    assert promoted.status is not None
+    assert promoted.status["activeServiceStatus"]["rayClusterName"] == "demo-two"
+    assert "pendingServiceStatus" not in promoted.status
+    assert condition(promoted, "UpgradeInProgress") == ("False", "NoPendingCluster")
+
+    switched = decide(after(snapshot, promoted), NOW)
+    serve = next(s for s in created(switched, "Service") if name_of(s) == "demo-serve-svc")
+    assert serve["spec"]["selector"][names.CLUSTER] == "demo-two"
+    (deadline,) = [a for a in switched.actions if isinstance(a, MergePatch)]
+    assert deadline.ref.name == "demo-one"
+    assert switched.wake_at is not None
+    assert NOW + 60 <= switched.wake_at <= NOW + 62
+    assert not [a for a in switched.actions if isinstance(a, Delete)]
+
+
+@pytest.mark.parametrize(("late", "deleted"), [(-1, False), (0, True)])
+def test_old_cluster_goes_at_its_deadline_not_before(late: int, deleted: bool) -> None:
+    old = raycluster("demo-old", cluster_spec("ray:0"), annotations={names.DELETE_AFTER: to_rfc3339(NOW)})
+    snapshot = serving()
+    decision = decide(dataclasses.replace(snapshot, clusters=(*snapshot.clusters, old)), NOW + late)
+    assert [a.ref.name for a in decision.actions if isinstance(a, Delete)] == (["demo-old"] if deleted else [])
+
+
+def test_third_spec_supersedes_the_pending_cluster_at_once() -> None:
+    snapshot = upgrading("built")
+    service = copy.deepcopy(snapshot.service)
+    service["spec"]["rayClusterConfig"] = cluster_spec("ray:3")
+    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    assert [a.ref.name for a in decision.actions if isinstance(a, Delete)] == ["demo-two"]
+    assert decision.status is not None
+    assert decision.status["pendingServiceStatus"]["rayClusterName"] not in ("demo-one", "demo-two")
+
+
+def test_spec_of_the_active_cluster_again_cancels_the_upgrade() -> None:
+    snapshot = upgrading("built")
+    service = copy.deepcopy(snapshot.service)
+    service["spec"]["rayClusterConfig"] = cluster_spec()
+    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    assert [a.ref.name for a in decision.actions if isinstance(a, Delete)] == ["demo-two"]
+    assert decision.status is not None
+    assert "pendingServiceStatus" not in decision.status
+
+
+def test_former_cluster_is_taken_back_instead_of_a_third_one() -> None:
+    """A, B, A with A still waiting for its deletion (kuberay P5 ends with three clusters)."""
+    snapshot = serving(spec={"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec("ray:0")})
+    old = raycluster("demo-old", cluster_spec("ray:0"), annotations={names.DELETE_AFTER: to_rfc3339(NOW + 30)})
+    snapshot = dataclasses.replace(snapshot, clusters=(*snapshot.clusters, old))
+    first = decide(snapshot, NOW)
+    assert first.status is not None
+    assert first.status["pendingServiceStatus"]["rayClusterName"] == "demo-old"
+    second = decide(after(snapshot, first), NOW)
+    assert not created(second, "RayCluster")
+    assert any(
+        isinstance(a, MergePatch) and a.patch == {"metadata": {"annotations": {names.DELETE_AFTER: None}}}
+        for a in second.actions
+    )
+
+
+def test_never_more_than_two_live_clusters() -> None:
+    snapshot = serving(spec={"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec("ray:2")})
+    old = raycluster("demo-old", cluster_spec("ray:0"), annotations={names.DELETE_AFTER: to_rfc3339(NOW + 30)})
+    decision = decide(dataclasses.replace(snapshot, clusters=(*snapshot.clusters, old)), NOW)
+    assert not created(decision, "RayCluster")
+    assert decision.status is not None
+    assert "pendingServiceStatus" not in decision.status
+    assert decision.status["upgrade"]["phase"] == "Waiting"
+    assert "demo-old" in decision.status["upgrade"]["message"]
+
+
+def test_strategy_none_holds_the_change_back_and_says_so() -> None:
+    spec = {
+        "serveConfigV2": OTHER_SERVE_CONFIG,
+        "rayClusterConfig": cluster_spec("ray:2"),
+        "upgradeStrategy": {"type": "None"},
+    }
+    snapshot = serving(spec=spec)
+    decision = decide(snapshot, NOW)
+    assert not created(decision, "RayCluster")
+    assert not [a for a in decision.actions if isinstance(a, JsonPatch | MergePatch)], "no write to the RayCluster"
+    assert condition(decision, "UpgradeInProgress") == ("False", "ChangeHeldBack")
+    push = decision.observe[0].push
+    assert push is not None
+    assert push.config_hash == config_hash(OTHER_SERVE_CONFIG)
+
+
+# --- suspend, ownership
+
+
+def test_suspend_is_committed_before_anything_is_deleted_and_ends_even_if_taken_back() -> None:
+    spec = {"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec(), "suspend": True}
+    snapshot = serving(spec=spec)
+    first = decide(snapshot, NOW)
+    assert first.actions == ()
+    assert condition(first, "Suspending") == ("True", "SuspendInProgress")
+
+    taken_back = after(snapshot, first)
+    taken_back.service["spec"]["suspend"] = False
+    second = decide(taken_back, NOW)
+    assert [a.ref.name for a in second.actions if isinstance(a, Delete)] == ["demo-one"]
+    assert second.observe == ()
+
+    gone = dataclasses.replace(after(taken_back, second), clusters=(), pods={}, endpoint_slices=())
+    third = decide(gone, NOW)
+    assert condition(third, "Suspended") == ("True", "SuspendComplete")
+    assert third.status is not None
+    assert "activeServiceStatus" not in third.status
+    fourth = decide(after(gone, third), NOW)
+    assert condition(fourth, "Suspended") == ("False", "RayServiceResumed")
+    fifth = decide(after(gone, fourth), NOW)
+    assert fifth.status is not None
+    assert fifth.status["pendingServiceStatus"]["rayClusterName"]
+
+
+@pytest.mark.parametrize("manager", ["kueue.x-k8s.io/multikueue"])
+def test_service_of_another_manager_is_left_alone(manager: str) -> None:
+    spec = {"serveConfigV2": SERVE_CONFIG, "rayClusterConfig": cluster_spec(), "managedBy": manager}
+    assert decide(ServiceSnapshot(rayservice(spec), CONFIG), NOW) == Decision()
+
+
+def test_leaving_service_is_left_to_the_garbage_collector() -> None:
+    snapshot = serving()
+    snapshot.service["metadata"]["deletionTimestamp"] = to_rfc3339(NOW)
+    assert decide(snapshot, NOW) == Decision()
+
+
+def test_initializing_timeout_stalls_and_a_new_spec_revives() -> None:
+    snapshot = starting()
+    snapshot.service["metadata"]["annotations"] = {names.INITIALIZING_TIMEOUT: "5m"}
+    first = decide(snapshot, NOW)
+    assert condition(first, "Ready") == ("False", "Initializing")
+    late = decide(after(snapshot, first), NOW + 301)
+    assert condition(late, "Ready") == ("False", "InitializingTimeout")
+    assert condition(late, "Stalled") == ("True", "InitializingTimeout")
+    revived = after(snapshot, late)
+    revived.service["spec"]["rayClusterConfig"] = cluster_spec("ray:2")
+    assert condition(decide(revived, NOW + 302), "Ready") == ("False", "Initializing")

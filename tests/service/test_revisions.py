@@ -1,0 +1,52 @@
+"""The history of accepted specs."""
+
+from __future__ import annotations
+
+from rayservice_operator.core.decision import Action, Apply, Delete
+from rayservice_operator.core.objects import Manifest, name_of
+from rayservice_operator.service import revisions
+from tests.service.builders import cluster_spec, rayservice
+
+
+def applied(history: tuple[Manifest, ...], actions: list[Action]) -> tuple[Manifest, ...]:
+    """The history after ``actions``."""
+    by_name = {name_of(r): r for r in history}
+    for action in actions:
+        if isinstance(action, Apply):
+            by_name[name_of(action.obj)] = action.obj
+        elif isinstance(action, Delete):
+            by_name.pop(action.ref.name)
+    return tuple(by_name.values())
+
+
+def service(image: str, **spec: object) -> Manifest:
+    return rayservice({"rayClusterConfig": cluster_spec(image), **spec})
+
+
+def test_a_spec_is_recorded_once() -> None:
+    one = service("a")
+    history = applied((), revisions.record(one, (), frozenset()))
+    assert revisions.last_valid_spec(history) == {"rayClusterConfig": cluster_spec("a")}
+    assert revisions.record(one, history, frozenset()) == []
+
+
+def test_suspend_is_no_new_revision() -> None:
+    history = applied((), revisions.record(service("a"), (), frozenset()))
+    assert revisions.record(service("a", suspend=True), history, frozenset()) == []
+
+
+def test_going_back_makes_the_old_revision_the_newest() -> None:
+    history: tuple[Manifest, ...] = ()
+    for image in ("a", "b", "a"):
+        history = applied(history, revisions.record(service(image), history, frozenset()))
+    assert len(history) == 2
+    assert revisions.last_valid_spec(history) == {"rayClusterConfig": cluster_spec("a")}
+
+
+def test_history_is_bounded_but_keeps_what_is_referred_to() -> None:
+    history: tuple[Manifest, ...] = ()
+    first = revisions.spec_hash(service("0")["spec"])
+    for number in range(2 * revisions.HISTORY_LIMIT):
+        history = applied(history, revisions.record(service(str(number)), history, frozenset({first})))
+    assert len(history) == revisions.HISTORY_LIMIT
+    assert first in {revisions.hash_of(r) for r in history}
