@@ -1,0 +1,67 @@
+"""Rules of ``serveConfigV2`` that Ray Serve enforces when the config is sent to it (Ray 2.60, ``ray.serve.schema``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from rayservice_operator.core.violations import Violation
+from rayservice_operator.serveconfig.canonical import FIELD, ServeConfigError, parse
+
+DEFAULT_ROUTE_PREFIX: Final = "/"
+
+# package.module:attribute, or with a dot in place of the colon.
+_IMPORT_PATH = re.compile(r"[^\s:]+:[^\s:]+|[^\s:]+\.[^\s:.]+")
+
+
+def violations(text: str) -> Iterator[Violation]:
+    """What Ray would answer with an error to; an empty text is a service without applications."""
+    try:
+        config = parse(text)
+    except ServeConfigError as error:
+        yield error.violation
+        return
+    if config is None:
+        return
+    prefixes: dict[str, str] = {}
+    for index, (name, application) in enumerate(config.applications()):
+        path = f"{FIELD}.applications[{index}]"
+        yield from _import_path(path, application)
+        yield from _route_prefix(path, name, application, prefixes)
+        for key in ("host", "port"):
+            if key in application:
+                fix = f"Move it to http_options.{key}, beside applications"
+                yield Violation(f"{path}.{key}", "cannot be set for one application", fix)
+
+
+def _import_path(path: str, application: dict[str, Any]) -> Iterator[Violation]:
+    value = application.get("import_path")
+    fix = "Write module:application, for example my_package.app:app"
+    if value is None:
+        yield Violation(f"{path}.import_path", "is missing", fix)
+    elif not isinstance(value, str) or not _IMPORT_PATH.fullmatch(value):
+        yield Violation(f"{path}.import_path", f"{value!r} is no import path", fix)
+
+
+def _route_prefix(path: str, name: str, application: dict[str, Any], prefixes: dict[str, str]) -> Iterator[Violation]:
+    """``prefixes``: application by prefix among those before this one; this one is added."""
+    prefix = application.get("route_prefix", DEFAULT_ROUTE_PREFIX)
+    path = f"{path}.route_prefix"
+    if prefix is None:  # reachable only through handles
+        return
+    if not isinstance(prefix, str) or not prefix.startswith("/"):
+        yield Violation(path, f"{prefix!r} does not start with a slash", "Write for example /app")
+    elif len(prefix) > 1 and prefix.endswith("/"):
+        yield Violation(path, f"{prefix!r} ends with a slash", f"Write {prefix.rstrip('/') or '/'}")
+    elif "{" in prefix or "}" in prefix:
+        yield Violation(path, f"{prefix!r} has a wildcard", "Write a fixed prefix; route further in the application")
+    elif prefix in prefixes:
+        written = "is" if "route_prefix" in application else "is not set and so is"
+        yield Violation(
+            path,
+            f"{written} {prefix!r}, as that of the application {prefixes[prefix]!r}",
+            "Give each application a prefix of its own, or null for one that is called only by others",
+        )
+    else:
+        prefixes[prefix] = name
