@@ -33,7 +33,14 @@ _CONFIG_ERRORS: Final = re.compile(
 
 
 class ServeUnavailableError(Exception):
-    """No usable answer now: refused, timed out, 5xx, not allowed. Worth another try. The text is for people."""
+    """No usable answer now: refused, timed out, 5xx, not allowed. Worth another try. The text is for people.
+
+    ``connected`` is False where nobody listens yet, so the request cannot have had any effect.
+    """
+
+    def __init__(self, message: str, *, connected: bool = True) -> None:
+        super().__init__(message)
+        self.connected = connected
 
 
 class UnauthorizedError(ServeUnavailableError):
@@ -91,8 +98,10 @@ class ServeClient:
         raise _unavailable(status, body)
 
     async def version(self, *, timeout_s: float = GET_S) -> HeadVersion:
-        """Ray's version and session. Raises ServeUnavailableError."""
+        """Ray's version and session, empty where this Ray tells neither. Raises ServeUnavailableError."""
         status, body = await self._call("GET", VERSION_PATH, timeout_s)
+        if status == 404:
+            return HeadVersion()
         if status != 200:
             raise _unavailable(status, body)
         try:
@@ -109,6 +118,10 @@ class ServeClient:
                 method, self._base + path, headers=headers, data=data, timeout=timeout, allow_redirects=False
             ) as response:
                 return response.status, await _read(response)
+        except aiohttp.ConnectionTimeoutError:
+            raise ServeUnavailableError(
+                f"no connection to the dashboard within {CONNECT_S:g} s", connected=False
+            ) from None
         except TimeoutError:
             raise ServeUnavailableError(f"no answer to {method} {path} within {timeout_s:g} s") from None
         except aiohttp.ClientConnectorError as error:
