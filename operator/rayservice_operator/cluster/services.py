@@ -97,7 +97,7 @@ def _service(
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": dict(spec)}
 
 
-def merged_ports(ports: Mapping[str, int], user: Any) -> list[dict[str, Any]]:
+def merged_ports(ports: Mapping[str, int], user: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Ours by name, each completed or replaced by the user's of that name (a nodePort, say), then the user's others."""
     theirs = {str(port.get("name", "")): dict(port) for port in user}
     ours = [

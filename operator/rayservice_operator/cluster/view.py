@@ -15,7 +15,13 @@ from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.api.autoscaler import AutoscalerOptions, AutoscalerVersion
-from rayservice_operator.api.raycluster import HeadGroupSpec, RayClusterSpec, WorkerGroupSpec, parse_raycluster
+from rayservice_operator.api.raycluster import (
+    HeadGroupSpec,
+    RayCluster,
+    RayClusterSpec,
+    WorkerGroupSpec,
+    parse_raycluster,
+)
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import (
     Manifest,
@@ -111,8 +117,13 @@ class ClusterView:
     """One RayCluster, parsed, together with the operator's settings."""
 
     obj: Manifest
-    spec: RayClusterSpec
+    parsed: RayCluster
     config: OperatorConfig
+
+    @property
+    def spec(self) -> RayClusterSpec:
+        """The spec with its defaults."""
+        return self.parsed.spec
 
     @property
     def name(self) -> str:
@@ -228,7 +239,7 @@ def view_of(cluster: Manifest, config: OperatorConfig) -> ClusterView:
 
     :raises SpecError: naming every field whose shape is wrong.
     """
-    return ClusterView(cluster, parse_raycluster(cluster).spec, config)
+    return ClusterView(cluster, parse_raycluster(cluster), config)
 
 
 def digest(value: Any, length: int = 32) -> str:

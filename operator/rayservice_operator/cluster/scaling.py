@@ -1,0 +1,87 @@
+"""Which worker pods of one group to make and which to delete."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from rayservice_operator.cluster.pods import PodView
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A pod to make. ``instead_of`` is the dead pod whose place it takes; that one is deleted once this exists."""
+
+    attempt: int = 0
+    instead_of: PodView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A pod to delete, and why (ends a sentence that begins «deleted, because»)."""
+
+    pod: PodView
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """``wake_at``: when a dead pod that now holds its place may be replaced."""
+
+    create: tuple[Replacement, ...] = ()
+    delete: tuple[Removal, ...] = ()
+    wake_at: float | None = None
+
+
+def plan_group(
+    pods: Iterable[PodView],
+    *,
+    desired: int,
+    named: Collection[str],
+    stale: Collection[str],
+    autoscaling: bool,
+    load: Mapping[str, int] | None,
+    now: float,
+) -> GroupPlan:
+    """Compare ``desired`` with the group's pods.
+
+    named: pods that ``workersToDelete`` asks to delete; exactly these, as the autoscaler counts on it.
+    stale: names of pods whose session is over; replaced at once.
+    autoscaling: then a surplus stays, because only the autoscaler knows which worker is idle.
+    load: work per pod address; unknown or absent counts as none.
+    """
+    present = sorted((pod for pod in pods if not pod.terminating), key=lambda pod: pod.name)
+    removals = [Removal(pod, "workersToDelete names it") for pod in present if pod.name in named]
+    present = [pod for pod in present if pod.name not in named]
+
+    removals += [Removal(pod, "its node is lost") for pod in present if pod.lost]
+    living = [pod for pod in present if pod.living]
+    removals += [Removal(pod, "its Ray session is over") for pod in living if pod.name in stale]
+    living = [pod for pod in living if pod.name not in stale]
+
+    dead = sorted((pod for pod in present if pod.dead), key=lambda pod: (pod.replace_at, pod.name))
+    wanted = max(0, desired - len(living))
+    useless = dead[wanted:]
+    removals += [Removal(pod, "it ended") for pod in useless]
+    dead = dead[:wanted]
+    due = [pod for pod in dead if pod.replace_at <= now]
+    waiting = [pod for pod in dead if pod.replace_at > now]
+
+    creations = [Replacement(pod.next_attempt, pod) for pod in due]
+    creations += [Replacement()] * (wanted - len(dead))
+    if not autoscaling:
+        surplus = max(0, len(living) - desired)
+        removals += [Removal(pod, "the group shrinks") for pod in _least_needed(living, load or {})[:surplus]]
+    return GroupPlan(
+        create=tuple(creations),
+        delete=tuple(removals),
+        wake_at=min((pod.replace_at for pod in waiting), default=None),
+    )
+
+
+def _least_needed(pods: Iterable[PodView], load: Mapping[str, int]) -> list[PodView]:
+    """Not running first, then not ready, then least work, then youngest."""
+    return sorted(
+        pods,
+        key=lambda pod: (pod.phase == "Running", pod.ready, load.get(pod.ip, 0), -pod.created_at, pod.name),
+    )
