@@ -19,9 +19,9 @@ def _record(target: str) -> Path:
     return folder / f"{target}.json"
 
 
-def _layout(target: str) -> Path:
-    path = cache_dir() / "images" / "oci" / target
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _layout() -> Path:
+    path = cache_dir() / "images" / "oci"
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -77,11 +77,11 @@ def _load_local(target: str, steps: Steps) -> None:
         return
     with steps.step(f"load {full_name(target)}") as step:
         step.detail = "writing layers"
-        builders.choose(steps).save(target, _layout(target))
+        builders.choose(steps).save(target, _layout())
         step.detail = "importing"
-        sent = delta.load(state, target, _layout(target))
+        sent = delta.load(state, target, _layout())
         step.detail = f"{sent / 1e6:.1f} MB sent"
-        delta.prune(_layout(target))
+        delta.prune(_layout())
         loaded.write_text(fingerprint)
 
 

@@ -1,5 +1,6 @@
 """Building with docker where an engine answers, else with buildah."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from e2e.images import base, full_name
+from e2e.images import base, delta, full_name
 from e2e.images.inputs import ROOT
 from e2e.localkube import debian
 from e2e.localkube.errors import LocalKubeError
@@ -20,6 +21,7 @@ from e2e.localkube.shell import ok, run
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 _LOCAL_BASE = "localhost/rayservice-operator/base:bookworm"
 _CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+_SMALL_LAYERS = 2  # the last ones: the project's own code
 _PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "default-timeout", "timeout")
 
 
@@ -32,7 +34,7 @@ class Builder(Protocol):
     def exists(self, target: str) -> bool: ...
 
     def save(self, target: str, layout: Path) -> None:
-        """Write the image as an OCI layout folder with plain (uncompressed) layers."""
+        """Write the image to an OCI layout folder, where its manifest gets the target's name as reference."""
 
 
 def choose(steps: Steps) -> "Docker | Buildah":
@@ -71,10 +73,11 @@ class Docker:
 
     def save(self, target: str, layout: Path) -> None:
         # `docker save` writes an OCI layout since version 25.
-        with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
-            run(["docker", "save", "-o", archive.name, full_name(target)])
-            layout.mkdir(parents=True, exist_ok=True)
-            run(["tar", "-C", layout, "-xf", archive.name])
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            run(["docker", "save", "-o", archive, full_name(target)])
+            run(["tar", "-C", folder, "-xf", archive])
+            delta.merge(Path(folder), layout, target)
 
 
 class Buildah:
@@ -117,19 +120,25 @@ class Buildah:
         return ok([*self._command, "inspect", "--type", "image", full_name(target)])
 
     def save(self, target: str, layout: Path) -> None:
-        # Layers that the folder has already are not written again.
-        run(
-            [
-                *self._command,
-                "push",
-                "-q",
-                "--disable-compression",
-                "--format",
-                "oci",
-                full_name(target),
-                f"oci:{layout}:dev",
-            ]
-        )
+        blobs = layout / "blobs" / "sha256"
+        blobs.mkdir(parents=True, exist_ok=True)
+        missing = [digest for digest in self._layers(target) if not (blobs / digest).exists()]
+        # Pushing to an OCI layout packs each new layer, which for Ray's takes half a minute; pushing to a plain folder
+        # doesn't, but writes every layer anew. So the folder serves for big layers, whose blobs then count as there.
+        if len(missing) > _SMALL_LAYERS:
+            with tempfile.TemporaryDirectory(dir=layout, prefix="push-") as folder:
+                self._push(target, f"dir:{folder}")
+                for digest in missing:
+                    (Path(folder) / digest).replace(blobs / digest)
+        self._push(target, f"oci:{layout}:{target}")
+
+    def _push(self, target: str, destination: str) -> None:
+        run([*self._command, "push", "-q", "--disable-compression", "--format", "oci", full_name(target), destination])
+
+    def _layers(self, target: str) -> list[str]:
+        """Digests of the uncompressed layers."""
+        out = run([*self._command, "inspect", "--type", "image", full_name(target)])
+        return [str(digest).removeprefix("sha256:") for digest in json.loads(out)["OCIv1"]["rootfs"]["diff_ids"]]
 
 
 @contextmanager

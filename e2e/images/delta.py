@@ -6,19 +6,22 @@ packed or unpacked twice, and an archive may leave out what containerd's content
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from e2e.images import full_name
 from e2e.localkube import containerd
-from e2e.localkube.paths import State, cache_dir
+from e2e.localkube.paths import State
+
+_BUFFER: Final = 1 << 20
 
 
 def load(state: State, target: str, layout: Path) -> int:
     """Import the image in an OCI layout folder; returns the number of bytes that had to be sent."""
     index = json.loads((layout / "index.json").read_text())
-    manifest_entry = index["manifests"][0]
+    manifest_entry = next(entry for entry in index["manifests"] if _reference(entry) == target)
     manifest = json.loads(_blob(layout, manifest_entry["digest"]).read_text())
     wanted = [
         manifest_entry["digest"],
@@ -36,17 +39,13 @@ def load(state: State, target: str, layout: Path) -> int:
             "org.opencontainers.image.ref.name": full_name(target).rpartition(":")[2],
         },
     }
-    archive = cache_dir() / "images" / f"{target}.delta.tar"
-    try:
-        _write(archive, layout, {**index, "manifests": [entry]}, send)
-        containerd.ctr(state, "images", "import", archive, timeout=600)
-        return archive.stat().st_size
-    finally:
-        archive.unlink(missing_ok=True)
+    with containerd.importing(state) as stream:
+        _write(stream, layout, {**index, "manifests": [entry]}, send)
+    return sum(_blob(layout, digest).stat().st_size for digest in send)
 
 
-def _write(archive: Path, layout: Path, index: dict[str, Any], digests: list[str]) -> None:
-    with tarfile.open(archive, "w") as tar:
+def _write(stream: IO[bytes], layout: Path, index: dict[str, Any], digests: list[str]) -> None:
+    with tarfile.open(fileobj=stream, mode="w|", bufsize=_BUFFER) as tar:
         for name, content in (("oci-layout", {"imageLayoutVersion": "1.0.0"}), ("index.json", index)):
             data = json.dumps(content).encode()
             info = tarfile.TarInfo(name)
@@ -59,6 +58,24 @@ def _write(archive: Path, layout: Path, index: dict[str, Any], digests: list[str
 def _blob(layout: Path, digest: str) -> Path:
     algorithm, _, value = digest.partition(":")
     return layout / "blobs" / algorithm / value
+
+
+def _reference(entry: dict[str, Any]) -> str:
+    return str(entry.get("annotations", {}).get("org.opencontainers.image.ref.name", ""))
+
+
+def merge(source: Path, layout: Path, target: str) -> None:
+    """Add the one image of an OCI layout to ours, under the target's name."""
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for path in (source / "blobs" / "sha256").iterdir():
+        shutil.move(path, blobs / path.name)
+    [entry] = json.loads((source / "index.json").read_text())["manifests"]
+    entry["annotations"] = {"org.opencontainers.image.ref.name": target}
+    others = []
+    if (layout / "index.json").exists():
+        others = [e for e in json.loads((layout / "index.json").read_text())["manifests"] if _reference(e) != target]
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [*others, entry]}))
 
 
 def prune(layout: Path) -> None:

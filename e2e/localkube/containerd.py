@@ -4,7 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from e2e.localkube import host
 from e2e.localkube.errors import LocalKubeError
@@ -103,6 +107,28 @@ def _network(state: State) -> dict[str, object]:
 def ctr(state: State, *args: str | Path, timeout: float | None = 300) -> str:
     """Run ctr against our containerd."""
     return run(["ctr", "-a", socket_path(state), "-n", NAMESPACE, *args], timeout=timeout)
+
+
+@contextlib.contextmanager
+def importing(state: State) -> Iterator[IO[bytes]]:
+    """A stream to write an image archive to; at its end the image is there, or an error is raised."""
+    argv = ["ctr", "-a", str(socket_path(state)), "-n", NAMESPACE, "images", "import", "-"]
+    with (
+        tempfile.TemporaryFile() as out,
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out, stderr=out) as child,
+    ):
+        assert child.stdin is not None
+        broken = False
+        try:
+            yield child.stdin
+            child.stdin.close()
+        except BrokenPipeError:
+            broken = True  # what it printed says more
+        if child.wait() or broken:
+            out.seek(0)
+            tail = out.read()[-2000:].decode(errors="replace")
+            msg = f"containerd did not take the image:\n{tail}"
+            raise LocalKubeError(msg)
 
 
 def answers(state: State) -> bool:
