@@ -41,7 +41,7 @@ def run(env: Mapping[str, str]) -> int:
     try:
         return asyncio.run(_run(env))
     except BadSetting as error:
-        log.error("%s", error)  # noqa: TRY400 - a person's mistake: no traceback
+        log.error("%s", error)
         return 2
 
 
@@ -58,7 +58,7 @@ async def _run(env: Mapping[str, str]) -> int:
         load_config(env),
         decide_service=decide_service,
         decide_cluster=decide_cluster,
-        new_observers=ObserverPool,
+        new_observers=lambda on_change, clock, token: ObserverPool(on_change, clock.now, token),
     )
     try:
         return await app.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 import aiohttp
 
 from rayservice_operator.api import names
-from rayservice_operator.core.objects import Manifest, Ref, metadata, name_of
+from rayservice_operator.core.objects import Manifest, Ref, metadata, name_of, uid_of
 from rayservice_operator.kube.api import Listing, Propagation, WatchEvent
 from rayservice_operator.kube.errors import Conflict, Gone, Invalid, NotFound, from_status
 from rayservice_operator.kube.ratelimit import TokenBucket
@@ -34,6 +35,7 @@ WATCH_SILENCE_S = 90.0
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
+_OTHER_UID = re.compile(r"UID in (the )?precondition")
 _MANAGER: Mapping[str, str] = {"fieldManager": names.FIELD_MANAGER}
 
 
@@ -134,14 +136,26 @@ class KubeClient:
 
     async def merge_patch(self, ref: Ref, patch: Manifest) -> Manifest:
         """RFC 7386."""
-        body = _with_uid(ref, patch)
-        return await self._http.call(Request("PATCH", "patch", ref.kind, _path(ref), _MANAGER, body, _MERGE))
+        request = Request("PATCH", "patch", ref.kind, _path(ref), _MANAGER, _with_uid(ref, patch), _MERGE)
+        try:
+            return await self._http.call(request)
+        except Invalid as error:
+            # For most kinds a UID that differs is not a conflict to the server, but an attempt to change the UID.
+            if any(cause.field == "metadata.uid" for cause in error.causes):
+                raise Conflict(409, "Conflict", f"{request}: another object has the name now") from error
+            raise
 
     async def patch_status(self, ref: Ref, patch: Manifest) -> Manifest:
-        """RFC 7386, of ``.status``."""
-        body = _with_uid(ref, {"status": patch})
-        path = _path(ref, "status")
-        return await self._http.call(Request("PATCH", "patch_status", ref.kind, path, _MANAGER, body, _MERGE))
+        """RFC 7386, of ``.status``.
+
+        The server has no UID precondition for this call, so a successor that took the name within the last
+        milliseconds is noticed only by the answer. Its own reconcile, which is due anyway, puts its status right.
+        """
+        request = Request("PATCH", "patch_status", ref.kind, _path(ref, "status"), _MANAGER, {"status": patch}, _MERGE)
+        answer = await self._http.call(request)
+        if ref.uid and uid_of(answer) != ref.uid:
+            raise Conflict(409, "Conflict", f"{request}: another object has the name now")
+        return answer
 
     async def delete(
         self, ref: Ref, *, grace_seconds: int | None = None, propagation: Propagation = "Background"
@@ -155,7 +169,7 @@ class KubeClient:
         try:
             answer = await self._http.call(Request("DELETE", "delete", ref.kind, _path(ref), {}, options))
         except Conflict as error:
-            if "UID in precondition" in error.message:
+            if _OTHER_UID.search(error.message):
                 raise NotFound(404, "NotFound", f"{ref} of uid {ref.uid} is gone; another has its name") from error
             raise
         return answer if _still_there(answer) else None

@@ -81,6 +81,7 @@ class Transport:
         self._session = None
         for session in sessions:
             await session.close()
+        await asyncio.sleep(0)  # transports are released one turn after they are closed
 
     async def call(self, request: Request) -> Manifest:
         """The JSON answer. Tries again where the server has surely done nothing: 429, and one outdated login (401)."""
@@ -116,7 +117,12 @@ class Transport:
         deadline = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=silence_s)
         try:
             async with self._open(request, deadline) as response:
-                yield response.content
+                try:
+                    yield response.content
+                finally:
+                    # Left early or cut: no polite TLS farewell to a server that may be away or still sending.
+                    if response.connection is not None and response.connection.transport is not None:
+                        response.connection.transport.abort()
         except Unauthorized:
             self._forget_login()
             raise
