@@ -49,10 +49,15 @@ async def _run(env: Mapping[str, str]) -> int:
     # Here, because the parts need not be there for `version`.
     from rayservice_operator.cluster.decide import decide as decide_cluster  # noqa: PLC0415
     from rayservice_operator.engine.app import App  # noqa: PLC0415
-    from rayservice_operator.kube.login import NoCredentials  # noqa: PLC0415
+    from rayservice_operator.kube.login import NoCredentials, login  # noqa: PLC0415
     from rayservice_operator.ray.observer import ObserverPool  # noqa: PLC0415
     from rayservice_operator.service.decide import decide as decide_service  # noqa: PLC0415
 
+    try:
+        login()
+    except NoCredentials as error:
+        log.error("%s", error)
+        return 2
     app = App(
         load_settings(env),
         load_config(env),
@@ -60,11 +65,7 @@ async def _run(env: Mapping[str, str]) -> int:
         decide_cluster=decide_cluster,
         new_observers=lambda on_change, clock, token: ObserverPool(on_change, clock.now, token),
     )
-    try:
-        return await app.run()
-    except NoCredentials as error:
-        log.error("%s", error)
-        return 2
+    return await app.run()
 
 
 if __name__ == "__main__":
