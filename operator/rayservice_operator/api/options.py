@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from typing import Annotated
+
+from pydantic import Field
 
 from rayservice_operator.api.base import ApiModel, Int32, OpenList, OpenObject
 
@@ -21,7 +24,7 @@ class AuthOptions(ApiModel):
     """disabled or token."""
     secret_name: str = ""
     """Secret that holds the token under the key auth_token. Default: one named as the cluster, made if absent."""
-    enable_k8s_token_auth: bool = False
+    enable_k8s_token_auth: Annotated[bool, Field(alias="enableK8sTokenAuth")] = False
     """Checks Kubernetes tokens instead of one shared token."""
 
 

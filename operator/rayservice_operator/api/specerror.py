@@ -59,6 +59,9 @@ def from_pydantic(error: ValidationError, prefix: Sequence[str | int] = ()) -> l
 
 def _violation(detail: ErrorDetails, prefix: Sequence[str | int]) -> Violation:
     path = field_path((*prefix, *detail["loc"]))
+    if detail["type"] == "enum":
+        options = detail["msg"].removeprefix("Input should be ")
+        return Violation(path, f"is {_describe(detail['input'])}, which is no choice here", f"Write one of {options}")
     problem, fix = _EXPECTED.get(detail["type"], ("", ""))
     if not problem:
         return Violation(path, f"is not valid ({detail['msg']})", "Compare it with docs/api.md")
