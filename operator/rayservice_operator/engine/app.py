@@ -139,7 +139,9 @@ class App:
         self._spawn("kopf", self.primaries.run())
         self.reconciler.resync()
         for number in range(self.settings.workers):
-            self._workers.add(asyncio.create_task(self.reconciler.work(), name=f"worker {number}"))
+            task = asyncio.create_task(self.reconciler.work(), name=f"worker {number}")
+            task.add_done_callback(self._ended)
+            self._workers.add(task)
         self.health.phase = "running"
         log.info("running", extra={"objects": len(self.store), "workers": self.settings.workers})
 
