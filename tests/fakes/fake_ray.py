@@ -1,0 +1,168 @@
+"""A Ray head on loopback without Ray: the dashboard's Serve REST API and the HTTP proxies, over :class:`FakeServe`.
+
+Faults are switches that work at once: ``refuse()`` and ``accept()`` close and open the dashboard's port, ``hang``
+leaves requests without an answer, ``status`` answers everything with that code, ``put_status`` only PUTs.
+``asked`` counts requests by method and path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from aiohttp import web
+
+from tests.fakes.fake_serve import Behaviour, FakeServe, Timings
+
+APPLICATIONS = "/api/serve/applications/"
+QUICK = Timings(serve_start=0.05, build=0.03, replica_start=0.03, in_place=0.02, delete=0.03)
+"""Timings for tests that run in real time."""
+
+
+class FakeRay:
+    """One head. ``nodes`` are loopback addresses (127.0.0.1, 127.0.0.2, …) whose proxies all use ``serve_port``."""
+
+    def __init__(
+        self,
+        *,
+        nodes: Iterable[str] = ("127.0.0.1",),
+        token: str | None = None,
+        timings: Timings = QUICK,
+        behaviours: Mapping[str, Behaviour] | None = None,
+        clock: Callable[[], float] = time.time,
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self.serve = FakeServe(clock, nodes=self.nodes, timings=timings, behaviours=behaviours)
+        self.address = address
+        self.token = token
+        self.hang = False
+        self.status: int | None = None
+        self.put_status: int | None = None
+        self.version_missing = False
+        self.asked: Counter[str] = Counter()
+        self.bodies: list[str] = []
+        self.port = 0
+        self.serve_port = 0
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._proxy_runners: list[web.AppRunner] = []
+        self._asked_event = asyncio.Event()
+
+    async def start(self, *, listening: bool = True) -> FakeRay:
+        """Reserves the ports and begins to listen, the dashboard only if ``listening``."""
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self._dashboard)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01)
+        await self._runner.setup()
+        self.port = _free_port(self.address)
+        self.serve_port = _free_port(self.address)
+        for node in self.nodes:
+            proxy = web.Application()
+            proxy.router.add_get("/{tail:.*}", self._proxy(node))
+            runner = web.AppRunner(proxy, shutdown_timeout=0.01)
+            await runner.setup()
+            await web.TCPSite(runner, node, self.serve_port).start()
+            self._proxy_runners.append(runner)
+        if listening:
+            await self.accept()
+        return self
+
+    async def accept(self) -> None:
+        """The dashboard listens (again)."""
+        if self._site is None and self._runner is not None:
+            self._site = web.TCPSite(self._runner, self.address, self.port, reuse_address=True)
+            await self._site.start()
+
+    async def refuse(self) -> None:
+        """Connections to the dashboard are refused, open ones are cut."""
+        if self._site is not None and self._runner is not None and self._runner.server is not None:
+            await self._site.stop()
+            self._site = None
+            await self._runner.server.shutdown(0.01)
+
+    async def close(self) -> None:
+        """Ends everything."""
+        self.hang = False
+        for runner in (*self._proxy_runners, self._runner):
+            if runner is not None:
+                await runner.cleanup()
+
+    async def until_asked(self, what: str, times: int = 1) -> None:
+        """Waits until ``what`` (such as ``GET /api/version``) was asked that often."""
+        while self.asked[what] < times:
+            self._asked_event.clear()
+            await self._asked_event.wait()
+
+    async def _dashboard(self, request: web.Request) -> web.StreamResponse:
+        what = f"{request.method} {request.path}"
+        self.asked[what] += 1
+        self._asked_event.set()
+        if self.hang:
+            await asyncio.sleep(3600)
+        if self.status is not None:
+            return web.Response(status=self.status, text=f"status {self.status} by the test")
+        refusal = self._unauthorized(request)
+        if refusal is not None:
+            return refusal
+        if what == "GET /api/version" and not self.version_missing:
+            return _response(self.serve.version())
+        if request.path != APPLICATIONS:
+            return web.Response(status=404, text="404: Not Found")
+        if request.method == "PUT":
+            if self.put_status is not None:
+                return web.Response(status=self.put_status, text=f"status {self.put_status} by the test")
+            first = not self.serve.puts
+            body = await request.text()
+            self.bodies.append(body)
+            if first:
+                await asyncio.sleep(self.serve.timings.serve_start)
+            return _response(self.serve.put(body))
+        return _response(self.serve.delete() if request.method == "DELETE" else self.serve.get())
+
+    def _unauthorized(self, request: web.Request) -> web.Response | None:
+        if self.token is None:
+            return None
+        given = request.headers.get("Authorization") or request.headers.get("X-Ray-Authorization")
+        if given is None:
+            return web.Response(status=401, text="Unauthorized: Missing authentication token")
+        return None if given == f"Bearer {self.token}" else web.Response(status=403, text="Forbidden: Invalid token")
+
+    def _proxy(self, node: str) -> Callable[[web.Request], AsyncIterator[web.Response]]:
+        async def answer(request: web.Request) -> web.Response:
+            self.asked[f"proxy {node} {request.path}"] += 1
+            self._asked_event.set()
+            status = self.serve.proxy_status(node)
+            if status is None and request.transport is not None:
+                request.transport.abort()  # as if nobody listened
+            return web.Response(status=status or 503, text="success" if status == 200 else "not yet")
+
+        return answer  # type: ignore[return-value]  # aiohttp's handler type
+
+
+@contextlib.asynccontextmanager
+async def fake_ray(**options: object) -> AsyncIterator[FakeRay]:
+    """A started head for the length of an ``async with`` block; ``listening=False`` leaves the dashboard closed."""
+    listening = bool(options.pop("listening", True))
+    head = FakeRay(**options)  # type: ignore[arg-type]
+    try:
+        yield await head.start(listening=listening)
+    finally:
+        await head.close()
+
+
+def _response(answer: tuple[int, str]) -> web.Response:
+    status, body = answer
+    return web.Response(
+        status=status, text=body, content_type="application/json" if body[:1] in "{[" and body else "text/plain"
+    )
+
+
+def _free_port(address: str) -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
