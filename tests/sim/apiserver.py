@@ -7,6 +7,7 @@ got. ``tests/api/test_sim_matches_apiserver.py`` compares it with a real kube-ap
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class Server:
     version: int = FIRST_VERSION
     uids: int = 0
     names: int = 0
+    _kinds: dict[str, list[Manifest]] = field(default_factory=dict)
 
     # --- reading
 
@@ -80,7 +82,19 @@ class Server:
 
     def kind(self, kind: str) -> list[Manifest]:
         """All objects of a kind, by name."""
-        return [obj for name, obj in sorted(self.objects.items(), key=lambda pair: pair[0]) if name.kind == kind]
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds[kind] = [self.objects[name] for name in sorted(self.objects) if name.kind == kind]
+        return known
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Server:
+        """Objects are shared: they are never changed in place."""
+        twin = memo[id(self)] = Server(copy.deepcopy(self.now, memo))
+        twin.objects, twin.owners, twin.log = dict(self.objects), dict(self.owners), list(self.log)
+        twin.version, twin.uids, twin.names = self.version, self.uids, self.names
+        twin.watchers = copy.deepcopy(self.watchers, memo)
+        twin.refuse = self.refuse
+        return twin
 
     def get(self, ref: Ref) -> Manifest:
         """The object; raises NotFound."""
@@ -284,6 +298,7 @@ class Server:
 
     def _tell(self, change: Logged) -> None:
         self.log.append(change)
+        self._kinds.pop(change.newest["kind"], None)
         for watcher in self.watchers:
             watcher(change)
 

@@ -1,0 +1,293 @@
+"""What must hold after every write and every step, whatever happens in whatever order.
+
+The monitor looks at the simulated cluster itself, never at what the operator believes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.core.conditions import find, is_true
+from rayservice_operator.core.objects import (
+    Manifest,
+    controller_uid,
+    generation_of,
+    is_terminating,
+    labels_of,
+    metadata,
+    name_of,
+    uid_of,
+)
+from tests.sim.apiserver import Logged
+from tests.sim.manifests import DELETION_DELAY_S
+from tests.sim.world import World, gpus_of
+
+MAX_LIVE_CLUSTERS = 2
+MAX_WRITES_AT_ONCE = 60
+"""Operator writes without any simulated time passing: more is a loop."""
+
+
+class BrokenInvariantError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Monitor:
+    """Checks one world. ``excused``: services whose endpoints a fault took away, until they serve again."""
+
+    world: World
+    ready_once: set[str] = field(default_factory=set)
+    excused: set[str] = field(default_factory=set)
+    demoted: dict[str, float] = field(default_factory=dict)
+    writes: int = 0
+    last_write: float = 0.0
+    burst: int = 0
+    burst_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.world.server.watchers.append(self.on_change)
+
+    def excuse(self) -> None:
+        """A fault has just taken pods away that served."""
+        self.excused |= {name_of(service) for service in self.world.server.kind("RayService")}
+
+    # --- each write
+
+    def on_change(self, change: Logged) -> None:
+        """Told by the API server."""
+        if change.by == names.FIELD_MANAGER:
+            self._count(change)
+        kind = change.newest["kind"]
+        if kind == "RayService" and change.verb == "patch_status" and change.new is not None:
+            self._status_written((change.old or {}).get("status") or {}, change.new)
+        if kind == "RayCluster":
+            self._cluster_changed(change)
+        if kind == "Pod" and change.old is None:
+            self._pod_made(change.newest)
+        if kind == "Service" and change.by == names.FIELD_MANAGER and change.new is not None:
+            self._service_written(change.new)
+
+    def _count(self, change: Logged) -> None:
+        self.writes += 1
+        now = self.last_write = self.world.now
+        self.burst = self.burst + 1 if now == self.burst_at else 1
+        self.burst_at = now
+        if self.burst > MAX_WRITES_AT_ONCE:
+            self._fail(f"{self.burst} writes at once, the last one: {change.verb} {name_of(change.newest)}")
+
+    def _status_written(self, old: Manifest, service: Manifest) -> None:
+        status = service["status"]
+        if status.get("observedGeneration", 0) > generation_of(service):
+            self._fail("observedGeneration is ahead of the generation")
+        if status.get("observedGeneration", 0) < old.get("observedGeneration", -1):
+            self._fail("observedGeneration went back")
+        conditions = status.get("conditions") or []
+        if is_true(conditions, "Reconciling") and is_true(conditions, "Stalled"):
+            self._fail("Reconciling and Stalled at once")
+        self._promotion(old, service)
+        if is_true(conditions, "Ready"):
+            if not status.get("numServeEndpoints"):
+                self._fail("Ready=True without endpoints")
+            if not _role(status, "active"):
+                self._fail("Ready=True without an active cluster")
+            if not is_true(old.get("conditions") or (), "Ready") and not self._app_served(_role(status, "active")):
+                self._fail("Ready turned True and the applications do not run")
+            self.ready_once.add(name_of(service))
+
+    def _promotion(self, old: Manifest, service: Manifest) -> None:
+        status = service["status"]
+        before, after = _role(old, "active"), _role(status, "active")
+        if before == after:
+            return
+        if before:
+            self.demoted[before] = self.world.now
+        if after:
+            self.demoted.pop(after, None)
+            if _role(status, "pending") == after:
+                self._fail(f"{after} is active and still pending")
+            upgrading = find(status.get("conditions") or (), "UpgradeInProgress") or {}
+            if not _role(status, "pending") and upgrading.get("status") != "False":
+                self._fail(f"{after} became active and UpgradeInProgress is {upgrading.get('status')}")
+            if not self._app_served(after) and name_of(service) not in self.excused:
+                self._fail(f"{after} became active and its applications do not run")
+
+    def _app_served(self, cluster: str) -> bool:
+        head = self.world.head(cluster)
+        serve = self.world.serves.get(uid_of(head)) if head else None
+        return bool(head and serve and serve.answers(self.world.now, self.world.nodes(head))) or bool(self.excused)
+
+    def _cluster_changed(self, change: Logged) -> None:
+        cluster = change.newest
+        owner = controller_uid(cluster)
+        mine = [c for c in self.world.server.kind("RayCluster") if controller_uid(c) == owner]
+        live = [name_of(c) for c in mine if not is_terminating(c)]
+        if len(live) > MAX_LIVE_CLUSTERS:
+            self._fail(f"more than two live clusters: {live}")
+        going = change.verb == "delete" and change.by == names.FIELD_MANAGER
+        if going and name_of(cluster) in self.demoted:
+            service = self._owner(cluster)
+            leaving = service is None or is_terminating(service) or _suspending(service)
+            waited = self.world.now - self.demoted[name_of(cluster)]
+            if not leaving and waited < DELETION_DELAY_S:
+                self._fail(f"{name_of(cluster)} was deleted {waited:.1f} s after it was active")
+        if change.new is None:
+            self.demoted.pop(name_of(cluster), None)
+
+    def _owner(self, cluster: Manifest) -> Manifest | None:
+        services = self.world.server.kind("RayService")
+        return next((s for s in services if uid_of(s) == controller_uid(cluster)), None)
+
+    def _pod_made(self, pod: Manifest) -> None:
+        cluster = labels_of(pod).get(names.CLUSTER, "")
+        if labels_of(pod).get(names.NODE_TYPE) != names.HEAD:
+            return
+        heads = [
+            name_of(p)
+            for p in self.world.pods(cluster)
+            if labels_of(p).get(names.NODE_TYPE) == names.HEAD and self._may_run(p)
+        ]
+        if len(heads) > 1:
+            self._fail(f"two head pods in {cluster}: {heads}")
+
+    def _may_run(self, pod: Manifest) -> bool:
+        return pod["status"].get("phase") not in ("Failed", "Succeeded") and not self.world.machines[uid_of(pod)].dead
+
+    def _service_written(self, service: Manifest) -> None:
+        owner = next((s for s in self.world.server.kind("RayService") if uid_of(s) == controller_uid(service)), None)
+        if owner is None:
+            return
+        status = owner.get("status") or {}
+        target = (service["spec"].get("selector") or {}).get(names.CLUSTER)
+        active = _role(status, "active")
+        if active and target != active:
+            self._fail(f"{name_of(service)} points to {target} while {active} is active")
+
+    # --- each step
+
+    def check(self) -> None:
+        """After each step of anybody."""
+        for service in self.world.server.kind("RayService"):
+            self._endpoints(service)
+        for cluster in self.world.server.kind("RayCluster"):
+            self._size(cluster)
+
+    def _endpoints(self, service: Manifest) -> None:
+        name = name_of(service)
+        if name not in self.ready_once:
+            return
+        if service["spec"].get("suspend") or is_terminating(service) or _suspending(service):
+            self.ready_once.discard(name)
+            self.excused.discard(name)
+            return
+        serving = self.world.serving(names.serve_service_name(name), metadata(service)["namespace"])
+        if serving:
+            self.excused.discard(name)
+        elif name not in self.excused:
+            self._fail(f"{name} was ready and has no pod left that answers")
+
+    def _size(self, cluster: Manifest) -> None:
+        """Pods that count (not ended, not going) are no more than the spec's largest."""
+        for group in cluster["spec"].get("workerGroupSpecs") or ():
+            pods = [
+                p
+                for p in self.world.pods(name_of(cluster))
+                if labels_of(p).get(names.NODE_GROUP) == group["groupName"]
+                and not is_terminating(p)
+                and self._may_run(p)
+            ]
+            if len(pods) > group["maxReplicas"]:
+                self._fail(f"{len(pods)} pods in group {group['groupName']} of {name_of(cluster)}")
+
+    # --- the end
+
+    def check_settled(self) -> None:
+        """When nothing moves any more."""
+        for service in self.world.server.kind("RayService"):
+            status = service.get("status") or {}
+            if service["spec"].get("managedBy") or is_terminating(service):
+                continue
+            if status.get("observedGeneration") != generation_of(service):
+                self._fail(f"observedGeneration {status.get('observedGeneration')} of {generation_of(service)}")
+            truth = bool(self.world.serving(names.serve_service_name(name_of(service))))
+            told = is_true(status.get("conditions") or (), "Ready")
+            if truth != told:
+                self._fail(f"Ready is {told} and requests are {'answered' if truth else 'not answered'}")
+        for cluster in self.world.server.kind("RayCluster"):
+            self._complete(cluster)
+
+    def _complete(self, cluster: Manifest) -> None:
+        if is_terminating(cluster):
+            self._fail(f"{name_of(cluster)} is still terminating")
+        pods = [p for p in self.world.pods(name_of(cluster)) if self._may_run(p) and not is_terminating(p)]
+        wanted = 1 + sum(group["replicas"] for group in cluster["spec"].get("workerGroupSpecs") or ())
+        if len(pods) != wanted:
+            self._fail(f"{name_of(cluster)} has {len(pods)} pods of {wanted}")
+        used = sum(gpus_of(pod) for pod in self.world.pods())
+        if used > self.world.gpus:
+            self._fail(f"{used} GPUs of {self.world.gpus}")
+
+    def _fail(self, what: str) -> None:
+        raise BrokenInvariantError(what)
+
+
+def _role(status: Manifest, role: str) -> str:
+    return str((status.get(f"{role}ServiceStatus") or {}).get("rayClusterName") or "")
+
+
+def _suspending(service: Manifest) -> bool:
+    conditions = (service.get("status") or {}).get("conditions") or ()
+    return is_true(conditions, "Suspending") or is_true(conditions, "Suspended")
+
+
+def fingerprint(world: World) -> dict[str, Any]:
+    """The end state without what may differ between two histories: times, generated names, addresses."""
+    result: dict[str, Any] = {}
+    for obj in world.server.objects.values():
+        kind = obj["kind"]
+        if kind == "Pod":
+            labels = labels_of(obj)
+            key = f"Pod {labels[names.CLUSTER]} {labels[names.NODE_GROUP]} serve={labels.get(names.SERVE)}"
+            result[key] = result.get(key, 0) + 1
+        elif kind == "EndpointSlice":
+            result[f"{kind} {name_of(obj)}"] = len(obj["endpoints"])
+        elif kind in ("Event", "Lease"):
+            continue
+        elif kind == "RayService":
+            result[f"{kind} {name_of(obj)}"] = [_plain(obj["spec"]), _plain(obj.get("status"))]
+        elif kind == "ControllerRevision":
+            result[f"{kind} {name_of(obj)}"] = True
+        else:
+            result[f"{kind} {name_of(obj)}"] = _plain(obj.get("spec"))
+    for head_uid, serve in world.serves.items():
+        head = next((p for p in world.pods() if uid_of(p) == head_uid), None)
+        if head is not None:
+            result[f"Serve of {labels_of(head)[names.CLUSTER]}"] = {n: a.config for n, a in serve.apps.items()}
+    return result
+
+
+_VARYING = frozenset(
+    {
+        "lastTransitionTime",
+        "lastUpdateTime",
+        "time",
+        "started",
+        "stateTransitionTimes",
+        "head",
+        "endpoints",
+        "revision",
+        "clusterIP",
+        "clusterIPs",
+        "rayClusterStatus",
+        "upgrade",
+    }
+)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in sorted(value.items()) if key not in _VARYING}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value

@@ -1,0 +1,309 @@
+"""One operator process on the simulated API server: the real engine, with simulated watches and observers.
+
+A process that is killed is thrown away; a new one begins with a LIST, as the real one does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rayservice_operator.api import names
+from rayservice_operator.cluster.decide import decide as decide_cluster
+from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.decision import Note, ObserveTarget
+from rayservice_operator.core.keys import Key
+from rayservice_operator.core.objects import Manifest, Ref, metadata, name_of, uid_of
+from rayservice_operator.core.observation import PushResult, ServeObservation
+from rayservice_operator.engine.dry_runs import DryRunCache
+from rayservice_operator.engine.executor import Executor
+from rayservice_operator.engine.queue import WorkQueue
+from rayservice_operator.engine.reconciler import Reconciler, kinds
+from rayservice_operator.engine.snapshots import Snapshots
+from rayservice_operator.kube.api import WatchEvent
+from rayservice_operator.kube.events import EventRecorder
+from rayservice_operator.kube.reflector import CHILD_KINDS
+from rayservice_operator.kube.store import Store
+from rayservice_operator.ray.details import replicas_by_address
+from rayservice_operator.service.decide import decide as decide_service
+from tests.sim.apiserver import Client, Gate, as_event
+from tests.sim.serve import Refused
+from tests.sim.world import World, address
+
+WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS}
+"""Kinds with the label selector they are watched with."""
+
+CONFIG = OperatorConfig(version="sim")
+FAST_S, STEADY_S, RETRY_S = 1.0, 2.0, 2.0
+"""Seconds between two looks of an observer, and before a failed push is tried again."""
+
+
+class Killed(BaseException):
+    """The operator process ends here. No ``except Exception`` may stop it."""
+
+
+@dataclass
+class Informer:
+    """The watch of one kind: events wait here until they are delivered, object by object."""
+
+    kind: str
+    labels: str
+    world: World
+    store: Store
+    position: int = 0
+    waiting: dict[str, deque[WatchEvent]] = field(default_factory=dict)
+    lossy: bool = False
+
+    def relist(self) -> None:
+        """A full list: what was waiting is in it."""
+        since = self.store.tick
+        listing = self.world.server.list(self.kind, None, self.labels)
+        self.position = len(self.world.server.log)
+        self.waiting.clear()
+        self.lossy = False
+        self.store.replace(self.kind, None, listing.items, listing.resource_version, since)
+
+    def fetch(self) -> dict[str, deque[WatchEvent]]:
+        """Events that wait, by UID."""
+        log = self.world.server.log
+        while self.position < len(log):
+            change = log[self.position]
+            self.position += 1
+            if change.newest["kind"] != self.kind:
+                continue
+            event = as_event(change, self.labels)
+            if event is not None:
+                self.waiting.setdefault(uid_of(event.obj), deque()).append(event)
+        return self.waiting
+
+    def deliver(self, uid: str) -> None:
+        """The next event of that object reaches the store."""
+        obj, type_ = self._next(uid)
+        if type_ == "DELETED":
+            self.store.remove(self.kind, metadata(obj).get("namespace", ""), name_of(obj), uid_of(obj))
+        else:
+            self.store.put(obj)
+
+    def lose(self, uid: str) -> None:
+        """The next event of that object never arrives; the next full list tells."""
+        self._next(uid)
+        self.lossy = True
+
+    def _next(self, uid: str) -> tuple[Manifest, str]:
+        events = self.waiting[uid]
+        event = events.popleft()
+        if not events:
+            del self.waiting[uid]
+        return event.obj, event.type
+
+
+@dataclass
+class Watch:
+    """The observer of one head."""
+
+    target: ObserveTarget
+    seen: ServeObservation
+    due: float
+    settled: set[tuple[str, str]] = field(default_factory=set)
+    push_due: float = 0.0
+
+
+class SimObservers:
+    """``engine.observers.Observers`` that look at simulated Serve instances when they are told to."""
+
+    def __init__(self, world: World, on_change: Callable[[Key], None], on_put: Callable[[str], None]) -> None:
+        self.world = world
+        self.watches: dict[Ref, Watch] = {}
+        self._keys: dict[Key, set[Ref]] = {}
+        self._on_change = on_change
+        self._on_put = on_put
+
+    def sync(self, service_key: Key, targets: tuple[ObserveTarget, ...]) -> None:
+        wanted = {target.cluster: target for target in targets}
+        for gone in self._keys.get(service_key, set()) - set(wanted):
+            del self.watches[gone]
+        self._keys[service_key] = set(wanted)
+        for cluster, target in wanted.items():
+            watch = self.watches.get(cluster)
+            if watch is None or watch.target.head_uid != target.head_uid or watch.target.head_ip != target.head_ip:
+                seen = ServeObservation(head_uid=target.head_uid, started_at=self.world.now)
+                self.watches[cluster] = Watch(target, seen, self.world.now)
+                if watch is not None:
+                    self._on_change(service_key)
+            elif watch.target != target:
+                if watch.target.push != target.push:
+                    watch.push_due = 0.0
+                watch.target = target
+                watch.due = self.world.now
+
+    def get(self, cluster: Ref) -> ServeObservation | None:
+        watch = self.watches.get(cluster)
+        return watch.seen if watch else None
+
+    def load(self, cluster: Ref) -> Mapping[str, int] | None:
+        seen = self.get(cluster)
+        age = seen.age(self.world.now) if seen else None
+        if seen is None or age is None or age > CONFIG.stale_after_s:
+            return None
+        return replicas_by_address(seen.applications.values())
+
+    async def close(self) -> None:
+        self.watches.clear()
+
+    # --- driven by the simulation
+
+    def due(self) -> list[Ref]:
+        """Clusters to look at now."""
+        return sorted(cluster for cluster, watch in self.watches.items() if watch.due <= self.world.now)
+
+    def next_due(self) -> float | None:
+        """When the next look is due."""
+        return min((watch.due for watch in self.watches.values()), default=None)
+
+    def look(self, cluster: Ref) -> None:
+        """One look at a head: GET, and PUT where something is to be pushed."""
+        watch = self.watches.get(cluster)
+        if watch is None:
+            return
+        before = watch.seen
+        now = self.world.now
+        head = next((p for p in self.world.pods() if uid_of(p) == watch.target.head_uid), None)
+        serve = self.world.serve_of(head) if head is not None and address(head) == watch.target.head_ip else None
+        if head is None or serve is None:
+            since = before.failing_since if before.failing_since is not None else now
+            watch.seen = replace(before, error="no answer", failing_since=since)
+        else:
+            self._push(watch, serve, now)
+            nodes = self.world.nodes(head)
+            watch.seen = replace(
+                watch.seen,
+                seen_at=now,
+                session=serve.session,
+                ray_version="2.60.0",
+                error=None,
+                failing_since=None,
+                applications=serve.applications(now, nodes),
+                proxies=serve.proxies(now, address(head), nodes),
+            )
+        moving = watch.target.fast or watch.seen.error is not None or watch.seen.seen_at is None
+        watch.due = now + (FAST_S if moving else STEADY_S)
+        if self._news(before, watch.seen):
+            for key, clusters in self._keys.items():
+                if cluster in clusters:
+                    self._on_change(key)
+
+    def _push(self, watch: Watch, serve: Any, now: float) -> None:
+        push = watch.target.push
+        if push is None or (push.config_hash, push.attempt) in watch.settled or now < watch.push_due:
+            return
+        self._on_put(f"before PUT {push.config_hash}")
+        state, message = "accepted", ""
+        try:
+            serve.put(push.payload, now)
+        except Refused as refusal:
+            state, message = "rejected", str(refusal)
+        self._on_put(f"after PUT {push.config_hash}")
+        watch.settled.add((push.config_hash, push.attempt))
+        result = PushResult(push.config_hash, push.attempt, state, now, message)  # type: ignore[arg-type]
+        watch.seen = replace(watch.seen, push=result)
+
+    def _news(self, before: ServeObservation, after: ServeObservation) -> bool:
+        def meaning(seen: ServeObservation) -> ServeObservation:
+            age = seen.age(self.world.now)
+            stale = seen.error is not None and age is not None and age > CONFIG.stale_after_s
+            return replace(seen, seen_at=None if seen.seen_at is None else float(stale), failing_since=None)
+
+        # The former observation is judged as of the former look, so that turning stale is news once.
+        changed = meaning(before) != meaning(after)
+        limit = (after.seen_at or 0.0) + CONFIG.stale_after_s
+        return changed or (after.error is not None and limit < self.world.now <= limit + FAST_S)
+
+
+@dataclass
+class Said:
+    """A note as the recorder got it."""
+
+    at: float
+    about: str
+    note: Note
+
+
+class Recorder(EventRecorder):
+    """Keeps what was said instead of writing events: they have their own tests."""
+
+    def __init__(self, world: World, api: Client, said: list[Said]) -> None:
+        super().__init__(api, now=world.clock.now, instance="sim")
+        self._world = world
+        self._said = said
+
+    def record(self, obj: Manifest, note: Note, *, same_as: str = "", action: str = "Reconcile") -> None:
+        self._said.append(Said(self._world.now, f"{obj['kind']} {name_of(obj)}", note))
+
+
+class Process:
+    """The operator. ``on_put`` is told before and behind each PUT of a serve config."""
+
+    def __init__(
+        self,
+        world: World,
+        gate: Gate,
+        said: list[Said],
+        *,
+        seed: int = 0,
+        on_put: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.world = world
+        self.store = Store()
+        self.queue = WorkQueue(world.clock, rng=random.Random(seed))
+        self.api = Client(world.server, names.FIELD_MANAGER, gate)
+        self.observers = SimObservers(world, self.queue.add, on_put)
+        dry_runs = DryRunCache()
+        recorder = Recorder(world, self.api, said)
+        self.executor = Executor(self.api, self.store, recorder, dry_runs, world.clock, new_token=lambda: "token")
+        self.reconciler = Reconciler(
+            store=self.store,
+            queue=self.queue,
+            executor=self.executor,
+            recorder=recorder,
+            observers=self.observers,
+            clock=world.clock,
+            table=kinds(Snapshots(self.store, CONFIG, self.observers, dry_runs), decide_service, decide_cluster),
+        )
+        self.informers = {kind: Informer(kind, labels, world, self.store) for kind, labels in WATCHED.items()}
+        for informer in self.informers.values():
+            informer.relist()
+        self.reconciler.resync()
+        self.working: list[Coroutine[Any, Any, None]] = []
+
+    def begin(self) -> Coroutine[Any, Any, None] | None:
+        """Take a key from the queue; the reconcile that it leads to, not begun yet. None when there is none."""
+        key = self.queue.pop()
+        return None if key is None else self.reconciler.process(key)
+
+    def deliver_all(self) -> int:
+        """Every waiting event, in the order of their objects. How many there were."""
+        count = 0
+        for informer in self.informers.values():
+            for uid in list(informer.fetch()):
+                while uid in informer.waiting:
+                    informer.deliver(uid)
+                    count += 1
+        return count
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a reconcile to its end: nothing in it waits for anything but the simulated API server."""
+    while advance(coroutine):
+        pass
+
+
+def advance(coroutine: Coroutine[Any, Any, None]) -> bool:
+    """Run a reconcile up to its next pause. Whether it goes on."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return False
+    return True

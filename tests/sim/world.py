@@ -1,0 +1,422 @@
+"""Everything around the operator: scheduler, kubelet, EndpointSlice controller, garbage collector, Ray.
+
+Nothing happens by itself. :meth:`World.enabled` lists what could happen now; whoever drives the simulation picks.
+All times are of the one simulated clock. A world without an operator can be copied with ``copy.deepcopy``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from rayservice_operator.api import names
+from rayservice_operator.core.objects import (
+    Manifest,
+    is_terminating,
+    labels_of,
+    metadata,
+    name_of,
+    ref,
+    uid_of,
+)
+from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.engine.clock import ManualClock
+from tests.sim.apiserver import Name, Server
+from tests.sim.serve import SimServe
+
+SCHEDULE_S, START_S, READY_S, STOP_S = 0.5, 1.5, 3.0, 2.0
+"""Seconds from creation to a node, from there to running, to ready, and from deletion to gone."""
+
+GPU = "nvidia.com/gpu"
+SLICE_LABEL = "kubernetes.io/service-name"
+
+
+class Step(NamedTuple):
+    """Something that can happen now."""
+
+    what: str
+    do: Callable[[], None]
+
+
+@dataclass
+class Machine:
+    """What the kubelet knows of a pod. Times are epoch seconds; None: not yet."""
+
+    uid: str
+    created: float
+    scheduled: float | None = None
+    running: float | None = None
+    ready: float | None = None
+    stopping: float | None = None
+    joined: str = ""
+    dead: bool = False
+
+
+@dataclass
+class World:
+    """The cluster. ``gpus`` is how many there are; ``hung`` heads do not answer, ``slow`` pods do not start."""
+
+    clock: ManualClock = field(default_factory=ManualClock)
+    gpus: int = 1000
+    seed: int = 0
+    machines: dict[str, Machine] = field(default_factory=dict)
+    serves: dict[str, SimServe] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
+    stuck: bool = False
+    addresses: int = 0
+
+    def __post_init__(self) -> None:
+        self.server = Server(self.clock.now)
+        self.rng = random.Random(self.seed)
+        self.server.watchers.append(self._seen)
+
+    def _seen(self, change: Any) -> None:
+        """Pods get a machine when they are made and lose it when they go."""
+        if change.newest["kind"] != "Pod":
+            return
+        uid = uid_of(change.newest)
+        if change.new is None:
+            self.machines.pop(uid, None)
+            self.serves.pop(uid, None)
+        elif change.old is None:
+            self.machines[uid] = Machine(uid, self.clock.now())
+
+    # --- looking
+
+    @property
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self.clock.now()
+
+    def pods(self, cluster: str | None = None) -> list[Manifest]:
+        """All pods, or those of one RayCluster."""
+        pods = self.server.kind("Pod")
+        return [pod for pod in pods if cluster is None or labels_of(pod).get(names.CLUSTER) == cluster]
+
+    def head(self, cluster: str) -> Manifest | None:
+        """The newest head pod that runs."""
+        heads = [p for p in self.pods(cluster) if _is_head(p) and self.alive(p)]
+        return heads[-1] if heads else None
+
+    def alive(self, pod: Manifest) -> bool:
+        """Whether its containers run: also while it terminates, until it has stopped."""
+        machine = self.machines.get(uid_of(pod))
+        return machine is not None and machine.running is not None and not machine.dead
+
+    def serve_of(self, head: Manifest) -> SimServe | None:
+        """Serve behind a head that answers."""
+        if not self.alive(head) or not ready(head) or uid_of(head) in self.hung:
+            return None
+        return self.serves.setdefault(uid_of(head), SimServe(session=f"session-{uid_of(head)[-4:]}"))
+
+    def nodes(self, head: Manifest) -> list[str]:
+        """Addresses that replicas of this head's session can run on: its ready workers, else itself."""
+        workers = [
+            pod
+            for pod in self.pods(labels_of(head).get(names.CLUSTER))
+            if not _is_head(pod) and self.alive(pod) and ready(pod) and not is_terminating(pod)
+        ]
+        joined = [address(p) for p in workers if self.machines[uid_of(p)].joined == uid_of(head)]
+        return joined or [address(head)]
+
+    def serving(self, service: str, namespace: str = "default") -> list[str]:
+        """Names of the pods that a request to that Service could reach and that would answer it."""
+        found: list[str] = []
+        for slice_ in self.server.kind("EndpointSlice"):
+            if labels_of(slice_).get(SLICE_LABEL) != service or metadata(slice_)["namespace"] != namespace:
+                continue
+            reachable = (e["targetRef"]["name"] for e in slice_.get("endpoints") or () if e["conditions"]["ready"])
+            found.extend(pod for pod in reachable if self.answers(pod, namespace))
+        return found
+
+    def answers(self, pod_name: str, namespace: str = "default") -> bool:
+        """Whether a request sent to that pod now would be answered."""
+        pod = self.server.find(Name("Pod", namespace, pod_name))
+        if pod is None or not self.alive(pod):
+            return False
+        head = pod if _is_head(pod) else self.head(labels_of(pod)[names.CLUSTER])
+        if head is None:
+            return False
+        serve = self.serves.get(uid_of(head))
+        if serve is None or not serve.answers(self.now, self.nodes(head)):
+            return False
+        return address(pod) in serve.proxies(self.now, address(head), self.nodes(head))
+
+    # --- time
+
+    def next_due(self) -> float | None:
+        """When something can happen that cannot yet, in epoch seconds."""
+        return min((at for at, _ in self._timers() if at > self.now), default=None)
+
+    def enabled(self) -> list[Step]:
+        """Everything that can happen now."""
+        steps = [step for at, step in self._timers() if at <= self.now]
+        steps += self._slices()
+        steps += self._garbage()
+        return steps
+
+    def _timers(self) -> Iterator[tuple[float, Step]]:
+        for pod in self.pods():
+            machine = self.machines[uid_of(pod)]
+            found = self._next_of(pod, machine)
+            if found is not None:
+                yield found
+        for uid, serve in self.serves.items():
+            due = serve.next_due(self.now)
+            if due is not None:
+                yield due, Step(f"serve {uid} progresses", lambda s=serve: s.progress(self.now))  # type: ignore[misc]
+
+    def _next_of(self, pod: Manifest, m: Machine) -> tuple[float, Step] | None:
+        name = name_of(pod)
+        if is_terminating(pod):
+            if m.stopping is None:
+                return self.now, Step(f"{name} begins to stop", lambda: self._stop(pod))
+            return m.stopping, Step(f"{name} is gone", lambda: self._gone(pod))
+        if m.dead:
+            return None
+        if m.scheduled is None:
+            if self.stuck or self.gpus_used() + gpus_of(pod) > self.gpus:
+                return None
+            return m.created + SCHEDULE_S, Step(f"{name} gets a node", lambda: self._schedule(pod))
+        if m.running is None:
+            return m.scheduled + START_S, Step(f"{name} starts", lambda: self._start(pod))
+        if m.ready is None:
+            if not _is_head(pod):
+                head = self.head(labels_of(pod)[names.CLUSTER])
+                if head is None or not ready(head):
+                    return None
+            return m.running + READY_S, Step(f"{name} is ready", lambda: self._ready(pod))
+        if not _is_head(pod):
+            head = self.head(labels_of(pod)[names.CLUSTER])
+            if head is not None and m.joined not in ("", uid_of(head)):
+                return self.now, Step(f"{name} restarts for its new head", lambda: self._restart(pod))
+        return None
+
+    def gpus_used(self) -> int:
+        """GPUs of pods that have a node and have not ended."""
+        placed = (p for p in self.pods() if (m := self.machines[uid_of(p)]).scheduled is not None and not m.dead)
+        return sum(gpus_of(pod) for pod in placed)
+
+    # --- kubelet
+
+    def _schedule(self, pod: Manifest) -> None:
+        if self.gpus_used() + gpus_of(pod) > self.gpus:
+            return
+        self.machines[uid_of(pod)].scheduled = self.now
+        self._patch(pod, {"spec": {"nodeName": "node-1"}})
+        waiting = [{"name": c["name"], "state": {"waiting": {"reason": "ContainerCreating"}}} for c in _containers(pod)]
+        self._status(pod, {"conditions": _conditions("PodScheduled"), "containerStatuses": waiting})
+
+    def _start(self, pod: Manifest) -> None:
+        self.machines[uid_of(pod)].running = self.now
+        self.addresses += 1
+        running = [
+            {
+                "name": c["name"],
+                "ready": False,
+                "started": True,
+                "restartCount": 0,
+                "state": {"running": {"startedAt": to_rfc3339(self.now)}},
+            }
+            for c in _containers(pod)
+        ]
+        ip = address(pod) or f"10.0.{self.addresses // 250}.{self.addresses % 250 + 1}"
+        status = {
+            "phase": "Running",
+            "podIP": ip,
+            "startTime": to_rfc3339(self.now),
+            "conditions": _conditions("PodScheduled", "Initialized", Ready=False),
+            "containerStatuses": running,
+        }
+        self._status(pod, status)
+
+    def _ready(self, pod: Manifest) -> None:
+        machine = self.machines[uid_of(pod)]
+        head = pod if _is_head(pod) else self.head(labels_of(pod)[names.CLUSTER])
+        if head is None or (not ready(head) and not _is_head(pod)):
+            return
+        machine.ready = self.now
+        machine.joined = uid_of(head)
+        self._set_ready(pod, yes=True)
+
+    def _restart(self, pod: Manifest) -> None:
+        """The raylet of a worker ends with its head's session, and the container starts again."""
+        machine = self.machines[uid_of(pod)]
+        machine.running, machine.ready, machine.joined = self.now, None, ""
+        self._set_ready(pod, yes=False)
+
+    def _set_ready(self, pod: Manifest, *, yes: bool) -> None:
+        live = self.server.find(_name(pod))
+        assert live is not None
+        containers = [{**c, "ready": yes} for c in live["status"].get("containerStatuses") or ()]
+        conditions = _conditions("PodScheduled", "Initialized", Ready=yes, ContainersReady=yes)
+        self._status(pod, {"conditions": conditions, "containerStatuses": containers})
+
+    def _stop(self, pod: Manifest) -> None:
+        self.machines[uid_of(pod)].stopping = self.now + STOP_S
+
+    def _gone(self, pod: Manifest) -> None:
+        self.server.finish("kubelet", _name(pod))
+
+    def _status(self, pod: Manifest, status: Manifest) -> None:
+        self.server.merge_patch("kubelet", ref(pod), {"status": status}, status=True)
+
+    def _patch(self, pod: Manifest, patch: Manifest) -> None:
+        self.server.merge_patch("kubelet", ref(pod), patch)
+
+    # --- faults
+
+    def kill(self, pod: Manifest, phase: str = "Failed", reason: str = "Evicted") -> None:
+        """The pod ends where it stands; its object stays, as after an eviction by the kubelet."""
+        machine = self.machines[uid_of(pod)]
+        machine.dead = True
+        self.serves.pop(uid_of(pod), None)
+        ended = [
+            {"name": c["name"], "ready": False, "restartCount": 0, "state": {"terminated": {"exitCode": 137}}}
+            for c in _containers(pod)
+        ]
+        conditions = _conditions("PodScheduled", Ready=False, ContainersReady=False)
+        status = {"phase": phase, "reason": reason, "conditions": conditions, "containerStatuses": ended}
+        self._status(pod, status)
+
+    def drain(self, pod: Manifest) -> None:
+        """Somebody deletes the pod: a node drain, or a person."""
+        self.server.delete("kubectl", ref(pod), None, "Background")
+
+    # --- EndpointSlice controller
+
+    def _slices(self) -> list[Step]:
+        steps: list[Step] = []
+        for service in self.server.kind("Service"):
+            if is_terminating(service) or not service["spec"].get("selector"):
+                continue
+            wanted = self._slice(service)
+            stored = self.server.find(_name(wanted))
+            if stored is None:
+                steps.append(
+                    Step(
+                        f"slices of {name_of(service)} are made",
+                        lambda w=wanted: self.server.create("endpointslice-controller", w),  # type: ignore[misc]
+                    )
+                )
+            elif stored["endpoints"] != wanted["endpoints"] or labels_of(stored) != labels_of(wanted):
+                steps.append(
+                    Step(
+                        f"slices of {name_of(service)} follow",
+                        lambda s=stored, w=wanted: self.server.merge_patch(  # type: ignore[misc]
+                            "endpointslice-controller",
+                            ref(s),
+                            {"metadata": {"labels": dict(labels_of(w))}, "endpoints": w["endpoints"]},
+                        ),
+                    )
+                )
+        return steps
+
+    def _slice(self, service: Manifest) -> Manifest:
+        selector: dict[str, str] = service["spec"]["selector"]
+        any_state = bool(service["spec"].get("publishNotReadyAddresses"))
+        endpoints = [
+            {
+                "addresses": [address(pod)],
+                "conditions": {
+                    "ready": any_state or (ready(pod) and not is_terminating(pod)),
+                    "serving": ready(pod),
+                    "terminating": is_terminating(pod),
+                },
+                "targetRef": {"kind": "Pod", "name": name_of(pod), "namespace": "default", "uid": uid_of(pod)},
+            }
+            for pod in self.pods()
+            if address(pod)
+            and (pod["status"].get("phase") == "Running")
+            and all(labels_of(pod).get(key) == value for key, value in selector.items())
+        ]
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "addressType": "IPv4",
+            "metadata": {
+                "name": f"{name_of(service)}-slice",
+                "namespace": metadata(service)["namespace"],
+                "labels": {
+                    **labels_of(service),
+                    SLICE_LABEL: name_of(service),
+                    "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+                },
+                "ownerReferences": [
+                    {
+                        "apiVersion": "v1",
+                        "kind": "Service",
+                        "name": name_of(service),
+                        "uid": uid_of(service),
+                        "controller": True,
+                        "blockOwnerDeletion": True,
+                    }
+                ],
+            },
+            "endpoints": endpoints,
+            "ports": [],
+        }
+
+    # --- garbage collector
+
+    def _garbage(self) -> list[Step]:
+        alive = {uid_of(obj) for obj in self.server.objects.values()}
+        steps: list[Step] = []
+        for obj in self.server.objects.values():
+            owners = metadata(obj).get("ownerReferences") or ()
+            if owners and not is_terminating(obj) and not any(owner["uid"] in alive for owner in owners):
+                steps.append(Step(f"{obj['kind']} {name_of(obj)} is collected", lambda o=obj: self._collect(o)))  # type: ignore[misc]
+        return steps
+
+    def _collect(self, obj: Manifest) -> None:
+        if _name(obj) in self.server.objects:
+            self.server.delete("garbage-collector", ref(obj), None, "Background")
+
+    # --- Ray's autoscaler
+
+    def autoscale(self, cluster: Manifest, group: int, replicas: int, to_delete: list[str]) -> None:
+        """What Ray's node provider writes: counts and names of workers, guarded by tests."""
+        base = f"/spec/workerGroupSpecs/{group}"
+        stored = cluster["spec"]["workerGroupSpecs"][group]
+        operations = [
+            {"op": "test", "path": f"{base}/replicas", "value": stored["replicas"]},
+            {"op": "replace", "path": f"{base}/replicas", "value": replicas},
+            {"op": "replace", "path": f"{base}/scaleStrategy", "value": {"workersToDelete": to_delete}},
+        ]
+        self.server.json_patch("ray-autoscaler", ref(cluster, with_uid=False), operations)
+
+
+def _conditions(*true: str, **others: bool) -> list[Manifest]:
+    states = {**dict.fromkeys(true, True), **others}
+    return [{"type": type_, "status": "True" if yes else "False"} for type_, yes in states.items()]
+
+
+def _containers(pod: Manifest) -> list[Manifest]:
+    containers: list[Manifest] = pod["spec"]["containers"]
+    return containers
+
+
+def ready(pod: Manifest) -> bool:
+    """The pod's Ready condition."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def address(pod: Manifest) -> str:
+    """The pod's IP address or empty."""
+    return str((pod.get("status") or {}).get("podIP") or "")
+
+
+def gpus_of(pod: Manifest) -> int:
+    """GPUs that the pod's containers ask for."""
+    return sum(int(((c.get("resources") or {}).get("limits") or {}).get(GPU) or 0) for c in _containers(pod))
+
+
+def _is_head(pod: Manifest) -> bool:
+    return labels_of(pod).get(names.NODE_TYPE) == names.HEAD
+
+
+def _name(obj: Manifest) -> Name:
+    return Name(obj["kind"], metadata(obj).get("namespace", ""), name_of(obj))
