@@ -21,14 +21,18 @@ VERSIONS = {
     "coredns": versions.COREDNS,
     "helm": versions.HELM,
     "kwok": versions.KWOK,
+    "kind": versions.KIND,
     "pause": versions.PAUSE,
 }
+
+_ANY_VERSION = {"kubectl", "kind"}
+"""One on the PATH does as well."""
 
 
 def ensure(name: str, steps: Steps | None = None) -> Path:
     """The path of a program, made if need be. Safe to call from several processes at once."""
     steps = steps or Steps()
-    if name == "kubectl" and (found := shutil.which("kubectl")):
+    if name in _ANY_VERSION and (found := shutil.which(name)):
         return Path(found)
     folder = cache_dir() / "bin" / f"{name}-{VERSIONS[name]}"
     path = folder / name

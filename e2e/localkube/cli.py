@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     cluster = Cluster(args.name)
-    match args.command:
+    command: str = args.command
+    match command:
         case "up":
             sys.stdout.write(f"{cluster.up()}\n")
         case "down":
@@ -56,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
             for archive in args.archive:
                 for name in images.load(cluster.state, archive):
                     sys.stdout.write(f"{name}\n")
-        case "light":
+        case _:
             if args.action == "up":
                 sys.stdout.write(f"{light.up()}\n")
             else:

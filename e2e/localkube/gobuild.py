@@ -52,6 +52,8 @@ def _requirements(name: str) -> dict[str, str]:
             return {"helm.sh/helm/v3": versions.HELM}
         case "kwok":
             return {"sigs.k8s.io/kwok": versions.KWOK}
+        case "kind":
+            return {"sigs.k8s.io/kind": versions.KIND}
         case _:
             return {}
 
@@ -60,6 +62,7 @@ _PACKAGES = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "helm": "helm.sh/helm/v3/cmd/helm",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
+    "kind": "sigs.k8s.io/kind",
 }
 
 

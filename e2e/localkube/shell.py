@@ -8,7 +8,7 @@ from e2e.localkube.errors import LocalKubeError
 
 
 def run(
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     *,
     input_text: str | None = None,
     cwd: Path | None = None,

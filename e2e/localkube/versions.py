@@ -9,6 +9,7 @@ ETCD: Final = "v3.6.4"
 COREDNS: Final = "v1.12.4"
 HELM: Final = "v3.20.2"
 KWOK: Final = "v0.7.0"
+KIND: Final = "v0.30.0"
 
 PAUSE: Final = "1"
 """Of this project's own pause program (go/pause)."""

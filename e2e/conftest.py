@@ -1,0 +1,95 @@
+"""The cluster, the operator and a namespace for each test.
+
+``pytest e2e`` brings up the cluster that ``CLUSTER`` chooses (see ``e2e.cluster``), builds and loads the images, and
+installs the operator with its chart; all of it is picked up when it is there already, and left running for next time.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import cast
+
+import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from e2e import cluster as clusters
+from e2e import deploy
+from e2e.cluster import Target
+from e2e.images import TARGETS
+from e2e.localkube import binaries
+from e2e.localkube.progress import Steps
+from e2e.support import Kube, account
+
+_GONE_SECONDS = 90.0
+
+
+@pytest.fixture(scope="session")
+def cluster(pytestconfig: pytest.Config) -> Target:
+    """A running cluster that has the project's images."""
+    steps = Steps()
+    with _shown(pytestconfig):
+        target = clusters.up(steps)
+        clusters.load_images(target, TARGETS, steps)
+    return target
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Target, pytestconfig: pytest.Config) -> Target:
+    """The cluster with the operator installed by Helm and Ready."""
+    steps = Steps()
+    with _shown(pytestconfig):
+        binaries.ensure("helm", steps)
+        with steps.step("operator (Helm)"):
+            deploy.install(cluster)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def kube(operator: Target) -> Kube:
+    """The API of the cluster that the operator runs in."""
+    return Kube(operator)
+
+
+@pytest.fixture
+def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace, removed afterwards together with its pods, so that the next test has the machine to itself.
+
+    When the test failed, all there is to see in it becomes part of the report.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    name = f"e2e-{words[:40].strip('-')}-{secrets.token_hex(2)}"
+    kube.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+    yield name
+    if getattr(request.node, "failed", False):
+        request.node.add_report_section("call", "cluster", account(kube, name))
+    kube.core.delete_namespace(name)
+    deadline = time.monotonic() + _GONE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            kube.core.read_namespace(name)
+        except ApiException as error:
+            if error.status == 404:
+                return
+            raise
+        time.sleep(0.3)
+    pytest.fail(f"namespace {name} is still there after {_GONE_SECONDS:.0f} s:\n{account(kube, name)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether their test failed."""
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed  # type: ignore[attr-defined]
+    return report
+
+
+def _shown(pytestconfig: pytest.Config) -> AbstractContextManager[None]:
+    """Progress of what takes minutes is shown at once, not captured for a failure report."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    if capture is None:
+        return nullcontext()
+    return cast("AbstractContextManager[None]", capture.global_and_fixture_disabled())
