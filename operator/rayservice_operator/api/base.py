@@ -1,8 +1,8 @@
 """What every model of the API shares: aliases, leniency, and the field types that a CRD schema knows.
 
 The models are lenient where Kubernetes is: unknown keys are ignored (a newer KubeRay may have written them), an
-explicit ``null`` is the same as an absent key (the API server prunes it before it applies defaults), and scalars
-are converted where no meaning is lost. Only shapes are checked here; rules are in ``api.validation``.
+explicit ``null`` is the same as an absent key, and scalars are converted where no meaning is lost. Only shapes are
+checked here; rules are in ``api.validation``.
 
 Docstrings of attributes become descriptions in the CRDs, so they are written for the person at ``kubectl explain``.
 """
@@ -19,6 +19,10 @@ MAX_REPLICAS: Final = 2147483647
 
 DEFAULT_KEY: Final = "x-default"
 """Schema key of a default that is written into CRDs of kinds whose defaults the Ray autoscaler needs."""
+
+NULLABLE: Final[dict[str, Any]] = {"nullable": True}
+"""Schema of a field that takes null because KubeRay's CRDs have a default for it: the API server refuses null in a
+field without a default, and writes the default where there is one."""
 
 
 class ApiModel(BaseModel):

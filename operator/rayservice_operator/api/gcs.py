@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rayservice_operator.api.base import ApiModel, OpenObject, Quantity, StringList, cel, rules
+from rayservice_operator.api.base import NULLABLE, ApiModel, OpenObject, Quantity, StringList, cel, rules
 
 
 class GcsBackend(enum.StrEnum):
@@ -38,7 +38,7 @@ class GcsStorage(ApiModel):
 
     claim_name: str = ""
     """An existing PersistentVolumeClaim to use."""
-    size: Quantity = ""
+    size: Annotated[Quantity, Field(json_schema_extra=NULLABLE)] = ""
     """Size of the volume to claim. Default 1Gi."""
     storage_class_name: str = ""
     """Storage class of the volume to claim."""

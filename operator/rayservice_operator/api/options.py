@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rayservice_operator.api.base import ApiModel, Int32, OpenList, OpenObject
+from rayservice_operator.api.base import NULLABLE, ApiModel, Int32, OpenList, OpenObject
 
 
 class AuthMode(enum.StrEnum):
@@ -39,7 +39,7 @@ class NetworkPolicyMode(enum.StrEnum):
 class NetworkPolicyOptions(ApiModel):
     """Network policies around the pods of a cluster."""
 
-    mode: NetworkPolicyMode | None = None
+    mode: Annotated[NetworkPolicyMode | None, Field(json_schema_extra=NULLABLE)] = None
     """DenyAll, DenyAllIngress or DenyAllEgress. Default DenyAll."""
     head: OpenObject | None = None
     """Further ingressRules and egressRules of the head pod."""

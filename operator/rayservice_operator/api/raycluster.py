@@ -11,6 +11,7 @@ from rayservice_operator.api.autoscaler import AutoscalerOptions
 from rayservice_operator.api.base import (
     DEFAULT_KEY,
     MAX_REPLICAS,
+    NULLABLE,
     ApiModel,
     Int32,
     OpenList,
@@ -46,9 +47,9 @@ class IngressOptions(ApiModel):
 
     host: str = ""
     """Host name of the rule. Empty: every host."""
-    path: str = ""
+    path: Annotated[str, Field(json_schema_extra=NULLABLE)] = ""
     """HTTP path of the rule. Default /."""
-    path_type: str = ""
+    path_type: Annotated[str, Field(json_schema_extra=NULLABLE)] = ""
     """How the path matches. Default Prefix."""
     tls: OpenList = []
     """TLS entries of the Ingress."""

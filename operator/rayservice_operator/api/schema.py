@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rayservice_operator.api.base import DEFAULT_KEY, ApiModel
+from rayservice_operator.api.base import DEFAULT_KEY, NULLABLE, ApiModel
 
 Schema = dict[str, Any]
 
@@ -17,7 +17,7 @@ def structural(model: type[ApiModel], *, defaults: bool) -> Schema:
 
     ``defaults``: whether the defaults marked with ``DEFAULT_KEY`` are written. They are for RayCluster only: the Ray
     autoscaler's JSON patches need the fields to be there, whereas defaults in a RayService, which users keep in Git,
-    would show as drift.
+    would show as drift. There such a field takes null instead, as it does where null stands for the default.
     """
     schema = model.model_json_schema(by_alias=True)
     return _convert(schema, schema.get("$defs", {}), defaults)
@@ -26,8 +26,8 @@ def structural(model: type[ApiModel], *, defaults: bool) -> Schema:
 def _convert(node: Schema, defs: dict[str, Schema], defaults: bool) -> Schema:
     node = _resolve(node, defs)
     result: Schema = {key: value for key, value in node.items() if key not in _DROPPED}
-    if defaults and DEFAULT_KEY in node:
-        result["default"] = node[DEFAULT_KEY]
+    if DEFAULT_KEY in node:
+        result |= {"default": node[DEFAULT_KEY]} if defaults else NULLABLE
     if "description" in result:
         result["description"] = " ".join(str(result["description"]).split())
     if "properties" in result:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from rayservice_operator.api.base import ApiModel, Int32, OpenObject, cel, rules
+from rayservice_operator.api.base import NULLABLE, ApiModel, Int32, OpenObject, cel, rules
 
 
 class UpgradeType(enum.StrEnum):
@@ -23,7 +23,7 @@ class UpgradeType(enum.StrEnum):
 class ClusterUpgradeOptions(ApiModel):
     """Pace of NewClusterWithIncrementalUpgrade."""
 
-    max_surge_percent: Int32 = 100
+    max_surge_percent: Annotated[Int32, Field(json_schema_extra=NULLABLE)] = 100
     """Share of Serve's capacity, in percent, that the new cluster may add at a time. Default 100."""
     step_size_percent: Int32 | None = None
     """Share of traffic, in percent, moved in one step."""
