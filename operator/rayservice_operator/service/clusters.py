@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rayservice_operator.api import names
-from rayservice_operator.core.decision import Action, Create, Delete, MergePatch, Note
+from rayservice_operator.core.decision import Action, Create, MergePatch, Note
 from rayservice_operator.core.objects import Manifest, annotations_of, labels_of, owner_reference, ref
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service import hashing, inplace
@@ -92,7 +92,7 @@ def plan_retirement(context: Context, target: Target, plan: Plan) -> tuple[list[
             )
             deadlines.append(due + 1)
         elif due <= context.now:
-            actions.append(Delete(ref(view.manifest)))
+            actions.append(view.deletion())
             notes.append(Note("DeletedRayCluster", f"Deleted RayCluster {view.name}."))
         else:
             deadlines.append(due)

@@ -12,6 +12,7 @@ from rayservice_operator.api.rayservice import parse_rayservice
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_rayservice
 from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.decision import Delete
 from rayservice_operator.core.objects import (
     Manifest,
     annotations_of,
@@ -19,6 +20,7 @@ from rayservice_operator.core.objects import (
     is_terminating,
     labels_of,
     name_of,
+    ref,
     uid_of,
 )
 from rayservice_operator.core.observation import ServeObservation
@@ -83,6 +85,14 @@ class ClusterView:
     def live(self) -> bool:
         """Not being deleted."""
         return not is_terminating(self.manifest)
+
+    def deletion(self) -> Delete:
+        """Delete it, and let the object stay until its pods have gone.
+
+        Otherwise it would vanish at once, and a successor of the same name would share labels and head service
+        with pods that still run.
+        """
+        return Delete(ref(self.manifest), propagation="Foreground")
 
     @property
     def delete_after(self) -> str | None:
@@ -179,6 +189,12 @@ class Context:
     def pending(self) -> ClusterView | None:
         """The pending cluster while it lives."""
         return self.live(self.pending_name)
+
+    @property
+    def pending_vanished(self) -> bool:
+        """Whether the pending cluster was there once and somebody deleted it."""
+        entry = self.stored.get(PENDING) or {}
+        return self.pending_name not in self.clusters and "rayClusterStatus" in entry
 
     def suspend_wanted(self) -> bool:
         """``spec.suspend``."""

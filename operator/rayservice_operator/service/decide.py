@@ -11,8 +11,8 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-from rayservice_operator.core.decision import Action, Decision, Delete, Note
-from rayservice_operator.core.objects import is_terminating, ref
+from rayservice_operator.core.decision import Action, Decision, Note
+from rayservice_operator.core.objects import is_terminating
 from rayservice_operator.service import clusters, endpoints, observe, revisions, status, strategies, suspend
 from rayservice_operator.service.context import Context, load_config
 from rayservice_operator.service.context import build as build_context
@@ -101,7 +101,7 @@ def _managed(context: Context) -> Decision:
 
     if (plan.active, plan.pending) != (context.active_name, context.pending_name):
         # Superseded clusters never served; deleting them needs no promise kept in the status.
-        deletions = tuple(Delete(ref(view.manifest)) for view in plan.superseded)
+        deletions = tuple(view.deletion() for view in plan.superseded)
         notes += plan.notes
         notes += [
             Note("DeletedRayCluster", f"Deleted RayCluster {view.name}, which was never active.")

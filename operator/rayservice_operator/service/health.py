@@ -146,7 +146,9 @@ def reconciling(picture: Picture) -> Condition | None:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
-    if picture.standing.phase in TRANSIENT and not carried(picture.context, picture.active):
+    if carried(picture.context, picture.active):
+        return _stored(picture.context, Type.RECONCILING)
+    if picture.standing.phase in TRANSIENT:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     return None
 

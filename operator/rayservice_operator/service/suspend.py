@@ -39,9 +39,11 @@ def state(context: Context) -> Suspension:
 
 def leftovers(context: Context) -> list[Action]:
     """Deletions of everything that a suspended service must not have; empty when deletion of all was asked for."""
-    doomed = [view.manifest for view in context.clusters.values() if view.live]
-    doomed += [c for c in context.snapshot.children if c.get("kind") == "Service" and not is_terminating(c)]
-    return [Delete(ref(obj)) for obj in doomed]
+    services = [c for c in context.snapshot.children if c.get("kind") == "Service" and not is_terminating(c)]
+    return [
+        *(view.deletion() for view in context.clusters.values() if view.live),
+        *(Delete(ref(service)) for service in services),
+    ]
 
 
 def all_gone(context: Context) -> bool:

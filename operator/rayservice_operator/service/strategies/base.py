@@ -38,12 +38,18 @@ Strategy: TypeAlias = Callable[[Context, Target], Plan]
 
 
 def new_name(context: Context, target: Target) -> str:
-    """A name for the next RayCluster: the same answer to the same question, never one that is taken."""
+    """A name for the next RayCluster: the same answer to the same question, never one that is taken.
+
+    Nor that of a cluster that somebody deleted: its pods may still run, and would be behind the new head service.
+    """
+    taken = {*context.clusters, context.active_name}
+    if context.pending_vanished:
+        taken.add(context.pending_name)
     hash_ = hashing.cluster_hash(target.cluster_spec)
     slot = 0
     while True:
         name = f"{context.name}-{names.short_hash(uid_of(context.service), hash_, str(slot))}"
-        if name not in context.clusters:
+        if name not in taken:
             return name
         slot += 1
 
@@ -59,7 +65,8 @@ def first_cluster(context: Context, target: Target) -> Plan:
     pending = context.pending
     if pending is None:
         planned = context.pending_name
-        if planned and planned not in context.clusters and not _adoptable(context, target):
+        unbuilt = planned and planned not in context.clusters and not context.pending_vanished
+        if unbuilt and not _adoptable(context, target):
             return Plan("", planned)  # named in the status, to be built now
         adopted = _adoptable(context, target)
         return Plan("", adopted.name if adopted else new_name(context, target))
