@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-
-import pytest
-
-from rayservice_operator.core.decision import Apply, Create, DryRun, EnsureSecret
-from rayservice_operator.core.objects import labels_of, name_of
-from tests.cluster.world import START, World, group, provisioned, raycluster
+from rayservice_operator.core.decision import Apply, Create, DryRun
+from rayservice_operator.core.objects import name_of
+from tests.cluster.world import World, group, provisioned, raycluster
 
 
 def kinds(actions: object) -> list[str]:

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from rayservice_operator.api import names
 from rayservice_operator.cluster.decide import decide
 from rayservice_operator.cluster.pod import dry_run_key
@@ -26,6 +28,9 @@ from rayservice_operator.core.decision import (
 )
 from rayservice_operator.core.objects import Manifest, labels_of, metadata, name_of
 from rayservice_operator.core.timestamps import to_rfc3339
+
+CALM = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For property tests on a machine that others use as well."""
 
 START = 1_700_000_000.0
 IMAGE = "rayproject/ray:2.60.0"

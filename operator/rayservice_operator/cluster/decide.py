@@ -178,7 +178,7 @@ def _missing_head(scene: Scene) -> tuple[Replacement | None, float | None]:
     if scene.head is not None:
         return None, None
     waits = [pod.may_run_until(scene.now) for pod in scene.heads if pod.terminating]
-    dead = [pod for pod in scene.heads if pod.dead]
+    dead = [pod for pod in scene.heads if pod.dead and not pod.terminating]
     newest = dead[-1] if dead else None
     if newest is not None and newest.replace_at > scene.now:
         waits.append(newest.replace_at)

@@ -37,7 +37,7 @@ def head_address(view: ClusterView) -> list[Env]:
     """Where the head is, for workers and every init container. ``RAY_IP`` is the old short form."""
     return [
         variable("FQ_RAY_IP", view.head_fqdn),
-        variable("RAY_IP", names.head_service_name(view.name)),
+        variable("RAY_IP", view.head_service_name),
     ]
 
 

@@ -40,7 +40,7 @@ def container(view: ClusterView, ray_container: dict[str, Any], address: str) ->
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         host, port = view.head_fqdn, view.gcs_port
-    resources = {"cpu": "200m", "memory": "256Mi"}
+    resources = {"cpu": "100m", "memory": "64Mi"}
     result: dict[str, Any] = {
         "name": NAME,
         "image": ray_container.get("image"),

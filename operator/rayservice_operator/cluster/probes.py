@@ -25,13 +25,21 @@ _TIMING: Final[dict[str, dict[str, int]]] = {
 
 
 def probes(view: ClusterView, group: GroupView, params: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """The probes to add to the Ray container, by field name. ``params`` are the parameters of ``ray start``."""
+    """The probes to add to the Ray container, by field name. ``params`` are the parameters of ``ray start``.
+
+    A startup probe ends a container that fails it, so it comes only together with our liveness probe: who wrote a
+    liveness probe of their own may run a Ray without the agent that ours ask.
+    """
     if not view.config.inject_probes:
         return {}
     action = _action(view, group, params)
     timeout = 5 if group.is_head else 2
-    missing = [kind for kind in _TIMING if kind not in group.ray_container]
-    return {kind: {**action, **_TIMING[kind], "timeoutSeconds": timeout} for kind in missing}
+    present = {kind for kind in _TIMING if group.ray_container.get(kind)}
+    if "livenessProbe" in present:
+        present.add("startupProbe")
+    return {
+        kind: {**action, **timing, "timeoutSeconds": timeout} for kind, timing in _TIMING.items() if kind not in present
+    }
 
 
 def _action(view: ClusterView, group: GroupView, params: dict[str, str]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def head_service(view: ClusterView) -> Manifest:
     meta: Mapping[str, Any] = user.get("metadata") or {}
     labels = {**_clean(meta.get("labels")), **head_labels(view)}
     annotations = {**_clean(meta.get("annotations")), **_clean(view.spec.head_service_annotations)}
-    return _service(view, names.head_service_name(view.name), labels, annotations, spec)
+    return _service(view, view.head_service_name, labels, annotations, spec)
 
 
 def serve_service(view: ClusterView) -> Manifest | None:

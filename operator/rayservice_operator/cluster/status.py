@@ -254,7 +254,7 @@ def _pod_resources(group: GroupView) -> dict[str, Decimal]:
 
 def _addresses(scene: Scene, head: PodView | None) -> Manifest:
     """``head`` and ``endpoints``. A headless service has no address of its own; the head pod's stands for it."""
-    service = children.find(scene.snapshot.children, "Service", names.head_service_name(scene.view.name))
+    service = children.find(scene.snapshot.children, "Service", scene.view.head_service_name)
     spec: Mapping[str, Any] = (service or {}).get("spec") or {}
     cluster_ip = str(spec.get("clusterIP") or "")
     pod_ip = head.ip if head else ""
@@ -262,7 +262,7 @@ def _addresses(scene: Scene, head: PodView | None) -> Manifest:
         "podIP": pod_ip,
         "podName": head.name if head else "",
         "serviceIP": pod_ip if cluster_ip in {"", "None"} else cluster_ip,
-        "serviceName": names.head_service_name(scene.view.name) if service else "",
+        "serviceName": scene.view.head_service_name if service else "",
     }
     endpoints = {
         str(port.get("name") or port["port"]): str(port.get("nodePort") or port.get("targetPort") or port["port"])

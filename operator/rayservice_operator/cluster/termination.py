@@ -124,7 +124,8 @@ def build_job(view: ClusterView) -> Manifest:
     ray = spec["containers"][0]
     for field in ("lifecycle", "ports", "startupProbe", "livenessProbe", "readinessProbe", "resizePolicy"):
         ray.pop(field, None)
-    ray["command"] = ["python", "-c", SCRIPT]
+    shell = ["/bin/bash", "-lc" if view.config.login_shell else "-c", "--"]
+    ray["command"] = [*shell, 'exec python -c "$0"', SCRIPT]
     ray.pop("args", None)
     ray["resources"] = {
         "requests": {"cpu": "200m", "memory": "256Mi"},

@@ -195,10 +195,19 @@ class ClusterView:
         return self.head.spec.ray_start_params.get("port", str(names.DEFAULT_HEAD_PORTS["gcs-server"]))
 
     @property
+    def head_service_name(self) -> str:
+        """Name of the head service; a standalone cluster's user may choose it.
+
+        Not in a RayService: its clusters share one spec, and for a while there are two of them.
+        """
+        service = self.spec.head_group_spec.head_service or {}
+        chosen = str((service.get("metadata") or {}).get("name") or "")
+        return chosen if chosen and not self.owned_by_service else names.head_service_name(self.name)
+
+    @property
     def head_fqdn(self) -> str:
         """DNS name of the head service."""
-        service = names.head_service_name(self.name)
-        return f"{service}.{self.namespace}.svc.{self.config.cluster_domain}"
+        return f"{self.head_service_name}.{self.namespace}.svc.{self.config.cluster_domain}"
 
     @property
     def autoscaling(self) -> bool:
