@@ -91,7 +91,7 @@ class Kube:
 
     def plain(self, model: object) -> Object:
         """A model of the client as the dict that it is on the wire."""
-        return cast("Object", self.api.sanitize_for_serialization(model))
+        return cast("Object", self.api.sanitize_for_serialization(model))  # type: ignore[no-untyped-call]
 
     def events(self, namespace: str, name: str = "") -> list[Object]:
         """Events of a namespace, or of the objects of one name, oldest first."""
@@ -119,18 +119,10 @@ class Kube:
 
     def advertise_gpus(self, count: int, resource: str = "nvidia.com/gpu") -> None:
         """Make every node say that it has GPUs, to test scheduling of GPU workers where there are none."""
-        for node in self.core.list_node().items:
-            patch = {"status": {"capacity": {resource: str(count)}}}
-            args = (
-                "patch",
-                "node",
-                node.metadata.name,
-                "--subresource=status",
-                "--type=merge",
-                "-p",
-                json.dumps(patch),
-            )
-            self.target.kubectl(*args)
+        patch = json.dumps({"status": {"capacity": {resource: str(count)}}})
+        for node in self.plain(self.core.list_node())["items"]:
+            name: str = node["metadata"]["name"]
+            self.target.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)
 
 
 # -- conditions and waiting
