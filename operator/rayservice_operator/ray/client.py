@@ -6,6 +6,7 @@ neither they nor the values in Ray's complaints about them are logged or raised.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -125,9 +126,9 @@ class ServeClient:
         except TimeoutError:
             raise ServeUnavailableError(f"no answer to {method} {path} within {timeout_s:g} s") from None
         except aiohttp.ClientConnectorError as error:
-            raise ServeUnavailableError(
-                f"cannot connect to the dashboard: {error.os_error.strerror or error}"
-            ) from None
+            # asyncio's text names the port it connected from or to, so the plain name of the error is taken.
+            reason = os.strerror(error.os_error.errno) if error.os_error.errno else "no connection"
+            raise ServeUnavailableError(f"cannot connect to the dashboard: {reason}", connected=False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ServeUnavailableError(f"the connection to the dashboard broke: {type(error).__name__}") from None
 
