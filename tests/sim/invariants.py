@@ -25,21 +25,24 @@ from tests.sim.manifests import DELETION_DELAY_S
 from tests.sim.world import World, gpus_of
 
 MAX_LIVE_CLUSTERS = 2
+FAULT_S = 60.0
+"""Simulated seconds within which the effect of a fault must show itself."""
 MAX_WRITES_AT_ONCE = 60
 """Operator writes without any simulated time passing: more is a loop."""
 
 
-class BrokenInvariantError(AssertionError):
-    """An invariant does not hold."""
+class BrokenInvariantError(BaseException):
+    """An invariant does not hold. The operator's own ``except Exception`` must not swallow it."""
 
 
 @dataclass
 class Monitor:
-    """Checks one world. ``excused``: services whose endpoints a fault took away, until they serve again."""
+    """Checks one world. ``excused``: services that a fault struck, and until when it may show."""
 
     world: World
     ready_once: set[str] = field(default_factory=set)
-    excused: set[str] = field(default_factory=set)
+    excused: dict[str, float] = field(default_factory=dict)
+    down: set[str] = field(default_factory=set)
     demoted: dict[str, float] = field(default_factory=dict)
     writes: int = 0
     last_write: float = 0.0
@@ -50,8 +53,9 @@ class Monitor:
         self.world.server.watchers.append(self.on_change)
 
     def excuse(self) -> None:
-        """A fault has just taken pods away that served."""
-        self.excused |= {name_of(service) for service in self.world.server.kind("RayService")}
+        """A fault is taking pods away that serve: they may be missed from now on, and once gone until they are back."""
+        for service in self.world.server.kind("RayService"):
+            self.excused[name_of(service)] = self.world.now + FAULT_S
 
     # --- each write
 
@@ -110,13 +114,16 @@ class Monitor:
             upgrading = find(status.get("conditions") or (), "UpgradeInProgress") or {}
             if not _role(status, "pending") and upgrading.get("status") != "False":
                 self._fail(f"{after} became active and UpgradeInProgress is {upgrading.get('status')}")
-            if not self._app_served(after) and name_of(service) not in self.excused:
+            if not self._app_served(after):
                 self._fail(f"{after} became active and its applications do not run")
 
     def _app_served(self, cluster: str) -> bool:
         head = self.world.head(cluster)
         serve = self.world.serves.get(uid_of(head)) if head else None
-        return bool(head and serve and serve.answers(self.world.now, self.world.nodes(head))) or bool(self.excused)
+        return bool(head and serve and serve.answers(self.world.now, self.world.nodes(head))) or self._struck()
+
+    def _struck(self) -> bool:
+        return any(until >= self.world.now for until in self.excused.values()) or bool(self.down)
 
     def _cluster_changed(self, change: Logged) -> None:
         cluster = change.newest
@@ -179,13 +186,16 @@ class Monitor:
             return
         if service["spec"].get("suspend") or is_terminating(service) or _suspending(service):
             self.ready_once.discard(name)
-            self.excused.discard(name)
+            self.excused.pop(name, None)
+            self.down.discard(name)
             return
         serving = self.world.serving(names.serve_service_name(name), metadata(service)["namespace"])
         if serving:
-            self.excused.discard(name)
-        elif name not in self.excused:
-            self._fail(f"{name} was ready and has no pod left that answers")
+            self.down.discard(name)
+        elif name not in self.down:
+            if self.excused.get(name, 0.0) < self.world.now:
+                self._fail(f"{name} was ready and has no pod left that answers")
+            self.down.add(name)
 
     def _size(self, cluster: Manifest) -> None:
         """Pods that count (not ended, not going) are no more than the spec's largest."""

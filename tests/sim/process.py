@@ -45,6 +45,10 @@ class Killed(BaseException):
     """The operator process ends here. No ``except Exception`` may stop it."""
 
 
+class OperatorBugError(BaseException):
+    """The operator met an exception that it does not expect."""
+
+
 @dataclass
 class Informer:
     """The watch of one kind: events wait here until they are delivered, object by object."""
@@ -240,6 +244,8 @@ class Recorder(EventRecorder):
         self._said = said
 
     def record(self, obj: Manifest, note: Note, *, same_as: str = "", action: str = "Reconcile") -> None:
+        if "made a mistake" in note.message:
+            raise OperatorBugError(note.message)  # its cause is the context of this one
         self._said.append(Said(self._world.now, f"{obj['kind']} {name_of(obj)}", note))
 
 

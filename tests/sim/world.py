@@ -261,6 +261,12 @@ class World:
         self.server.finish("kubelet", _name(pod))
 
     def _status(self, pod: Manifest, status: Manifest) -> None:
+        live = self.server.find(_name(pod))
+        before = {c["type"]: c for c in ((live or {}).get("status") or {}).get("conditions") or ()}
+        for condition in status.get("conditions") or ():
+            was = before.get(condition["type"]) or {}
+            same = was.get("status") == condition["status"]
+            condition["lastTransitionTime"] = was["lastTransitionTime"] if same else to_rfc3339(self.now)
         self.server.merge_patch("kubelet", ref(pod), {"status": status}, status=True)
 
     def _patch(self, pod: Manifest, patch: Manifest) -> None:
@@ -273,8 +279,9 @@ class World:
         machine = self.machines[uid_of(pod)]
         machine.dead = True
         self.serves.pop(uid_of(pod), None)
+        ended_now = {"exitCode": 137, "finishedAt": to_rfc3339(self.now)}
         ended = [
-            {"name": c["name"], "ready": False, "restartCount": 0, "state": {"terminated": {"exitCode": 137}}}
+            {"name": c["name"], "ready": False, "restartCount": 0, "state": {"terminated": ended_now}}
             for c in _containers(pod)
         ]
         conditions = _conditions("PodScheduled", Ready=False, ContainersReady=False)
@@ -362,13 +369,19 @@ class World:
     # --- garbage collector
 
     def _garbage(self) -> list[Step]:
-        alive = {uid_of(obj) for obj in self.server.objects.values()}
+        alive = {uid_of(obj) for obj in self.server.objects.values() if not _in_foreground(obj)}
         steps: list[Step] = []
         for obj in self.server.objects.values():
             owners = metadata(obj).get("ownerReferences") or ()
+            if _in_foreground(obj) and not any(_blocks(other, obj) for other in self.server.objects.values()):
+                steps.append(Step(f"{obj['kind']} {name_of(obj)} has no dependents", lambda o=obj: self._release(o)))  # type: ignore[misc]
             if owners and not is_terminating(obj) and not any(owner["uid"] in alive for owner in owners):
                 steps.append(Step(f"{obj['kind']} {name_of(obj)} is collected", lambda o=obj: self._collect(o)))  # type: ignore[misc]
         return steps
+
+    def _release(self, obj: Manifest) -> None:
+        left = [f for f in metadata(obj)["finalizers"] if f != "foregroundDeletion"]
+        self.server.merge_patch("garbage-collector", ref(obj), {"metadata": {"finalizers": left}})
 
     def _collect(self, obj: Manifest) -> None:
         if _name(obj) in self.server.objects:
@@ -412,6 +425,15 @@ def address(pod: Manifest) -> str:
 def gpus_of(pod: Manifest) -> int:
     """GPUs that the pod's containers ask for."""
     return sum(int(((c.get("resources") or {}).get("limits") or {}).get(GPU) or 0) for c in _containers(pod))
+
+
+def _in_foreground(obj: Manifest) -> bool:
+    return is_terminating(obj) and "foregroundDeletion" in (metadata(obj).get("finalizers") or ())
+
+
+def _blocks(other: Manifest, owner: Manifest) -> bool:
+    references = metadata(other).get("ownerReferences") or ()
+    return any(r["uid"] == uid_of(owner) and r.get("blockOwnerDeletion") for r in references)
 
 
 def _is_head(pod: Manifest) -> bool:

@@ -1,0 +1,178 @@
+"""Histories that every operator must come through, as stages of what a person does and what must follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from rayservice_operator.api import names
+from rayservice_operator.core.conditions import is_true
+from rayservice_operator.core.objects import generation_of, is_terminating, name_of, ref
+from tests.sim import manifests as m
+from tests.sim.invariants import Monitor
+from tests.sim.simulation import Stage, condition, service, status, user
+from tests.sim.world import World
+
+NEW_CONFIG: Final = m.serve_config(greeting="good day")
+
+
+def create(**more: object) -> Stage:
+    """``kubectl apply`` of the manifest."""
+
+    def do(world: World, _: Monitor) -> None:
+        world.server.create("kubectl", m.rayservice(**more))  # type: ignore[arg-type]
+
+    return Stage("create", do, serves)
+
+
+def edit(what: str, until: Callable[[World], bool], **spec: object) -> Stage:
+    """Change fields of the spec."""
+    return Stage(what, lambda world, _: user(world, {"spec": spec}), until)
+
+
+def image(name: str, until: Callable[[World], bool]) -> Stage:
+    """Another image for all pods: needs another cluster."""
+    return edit(f"image {name}", until, rayClusterConfig=m.cluster_spec(name))
+
+
+def serves(world: World) -> bool:
+    """At the generation asked for, ready, and nothing under way."""
+    known = service(world)
+    if known is None or status(world).get("observedGeneration") != generation_of(known):
+        return False
+    conditions = status(world).get("conditions") or ()
+    return is_true(conditions, "Ready") and not is_true(conditions, "Reconciling")
+
+
+def upgrading(world: World) -> bool:
+    """A pending cluster whose head pod runs."""
+    pending = (status(world).get("pendingServiceStatus") or {}).get("rayClusterName")
+    return bool(pending) and world.head(pending) is not None
+
+
+def alone(world: World) -> bool:
+    """Serving with one cluster left."""
+    return serves(world) and len(world.server.kind("RayCluster")) == 1
+
+
+def suspended(world: World) -> bool:
+    """Everything is gone."""
+    return condition(world, "Suspended") == "True" and not world.pods()
+
+
+def at_once(_: World) -> bool:
+    """The next stage begins immediately."""
+    return True
+
+
+def kill_head(world: World, monitor: Monitor) -> None:
+    """The active cluster's head pod ends."""
+    active = status(world)["activeServiceStatus"]["rayClusterName"]
+    head = world.head(active)
+    assert head is not None
+    monitor.excuse()
+    world.kill(head)
+
+
+def drain_head(world: World, monitor: Monitor) -> None:
+    """Somebody deletes the active cluster's head pod."""
+    active = status(world)["activeServiceStatus"]["rayClusterName"]
+    head = world.head(active)
+    assert head is not None
+    monitor.excuse()
+    world.drain(head)
+
+
+def kill_worker(world: World, _: Monitor) -> None:
+    """One worker ends; the others and the head go on serving."""
+    worker = next(p for p in world.pods() if p["metadata"]["labels"][names.NODE_TYPE] == names.WORKER)
+    world.kill(worker)
+
+
+def delete_cluster(world: World, monitor: Monitor) -> None:
+    """Somebody deletes the active RayCluster."""
+    active = status(world)["activeServiceStatus"]["rayClusterName"]
+    cluster = next(c for c in world.server.kind("RayCluster") if name_of(c) == active)
+    monitor.excuse()
+    world.server.delete("kubectl", ref(cluster), None, "Background")
+
+
+def delete_service(world: World, _: Monitor) -> None:
+    """``kubectl delete rayservice``."""
+    known = service(world)
+    assert known is not None
+    world.server.delete("kubectl", ref(known), None, "Background")
+
+
+def nothing_left(world: World) -> bool:
+    """The service and all that it owned are gone."""
+    return not world.server.objects
+
+
+def head_replaced(world: World) -> bool:
+    """Serving again, from a head pod that lives."""
+    return serves(world) and not any(is_terminating(p) for p in world.pods())
+
+
+SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
+    "create": (create(),),
+    "hot_update": (create(), edit("hot update", serves, serveConfigV2=NEW_CONFIG)),
+    "upgrade": (create(), image("ray:b", alone)),
+    "upgrade_with_config": (
+        create(),
+        edit("image and config", alone, rayClusterConfig=m.cluster_spec("ray:b"), serveConfigV2=NEW_CONFIG),
+    ),
+    "suspend_resume": (
+        create(),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", serves, suspend=False),
+    ),
+    "suspend_taken_back": (
+        create(),
+        edit("suspend", lambda w: condition(w, "Suspending") == "True", suspend=True),
+        edit("resume", serves, suspend=False),
+    ),
+    "head_death": (create(), Stage("the head dies", kill_head, head_replaced)),
+    "head_drained": (create(), Stage("the head is drained", drain_head, head_replaced)),
+    "worker_death": (create(), Stage("a worker dies", kill_worker, serves)),
+    "back_during_upgrade": (create(), image("ray:b", upgrading), image("ray:a", alone)),
+    "back_after_promotion": (
+        create(),
+        image("ray:b", lambda w: serves(w) and len(w.server.kind("RayCluster")) == 2),
+        image("ray:a", alone),
+    ),
+    "third_during_upgrade": (create(), image("ray:b", upgrading), image("ray:c", alone)),
+    "third_after_promotion": (
+        create(),
+        image("ray:b", lambda w: serves(w) and len(w.server.kind("RayCluster")) == 2),
+        image("ray:c", alone),
+    ),
+    "config_back_and_forth": (
+        create(),
+        edit("config B", at_once, serveConfigV2=NEW_CONFIG),
+        edit("config A", serves, serveConfigV2=m.serve_config()),
+    ),
+    "scale": (create(), edit("five workers", serves, rayClusterConfig=m.cluster_spec(workers=5))),
+    "active_cluster_deleted": (create(), Stage("the RayCluster is deleted", delete_cluster, serves)),
+    "deleted": (create(), Stage("the RayService is deleted", delete_service, nothing_left)),
+    "broken_then_fixed": (
+        create(),
+        edit("broken", lambda w: condition(w, "Stalled") == "True", serveConfigV2=m.serve_config("broken:app")),
+        edit("fixed", serves, serveConfigV2=m.serve_config("fixed:app")),
+    ),
+    "invalid_then_fixed": (
+        create(),
+        edit("invalid", lambda w: condition(w, "Stalled") == "True", serveConfigV2="applications: 5"),
+        edit("fixed", serves, serveConfigV2=NEW_CONFIG),
+    ),
+    "upgrade_broken_then_back": (
+        create(),
+        edit(
+            "image and a broken config",
+            lambda w: condition(w, "Stalled") == "True",
+            rayClusterConfig=m.cluster_spec("ray:b"),
+            serveConfigV2=m.serve_config("broken:app"),
+        ),
+        edit("back", alone, rayClusterConfig=m.cluster_spec("ray:a"), serveConfigV2=m.serve_config()),
+    ),
+}
