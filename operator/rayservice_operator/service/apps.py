@@ -91,7 +91,8 @@ def standing(view: ClusterView | None, config: Config | None, now: float, stale_
 def _applications(view: ClusterView, observation: ServeObservation, config: Config) -> Standing:
     applications = [observation.applications.get(name) for name in config.parsed.app_names]
     absent = [name for name in config.parsed.app_names if name not in observation.applications]
-    failed = [a for a in applications if a is not None and not can_serve(a) and a.status in FAILED_STATUSES]
+    # Ray does not try again by itself after DEPLOY_FAILED, even where replicas of the former config still answer.
+    failed = [a for a in applications if a is not None and (a.status == "DEPLOY_FAILED" or _down(a))]
     if failed:
         return Standing(Phase.FAILED, "; ".join(describe(a) for a in failed))
     if absent:
@@ -107,6 +108,10 @@ def _applications(view: ClusterView, observation: ServeObservation, config: Conf
 
 
 FAILED_STATUSES = frozenset({"DEPLOY_FAILED", "UNHEALTHY", "NOT_STARTED", "DELETING"})
+
+
+def _down(application: ApplicationView) -> bool:
+    return application.status in FAILED_STATUSES and not can_serve(application)
 
 
 def can_serve(application: ApplicationView) -> bool:

@@ -9,8 +9,9 @@ from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
 from rayservice_operator.core.conditions import Condition, Status, find
-from rayservice_operator.core.objects import name_of
+from rayservice_operator.core.objects import Manifest, metadata, name_of
 from rayservice_operator.core.observation import ApplicationView
+from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
@@ -45,15 +46,22 @@ def carried(context: Context, view: ClusterView | None) -> bool:
     """Whether the stored news is kept: the operator has only begun to observe this head.
 
     After a restart of the operator nothing has been observed yet; saying «unknown» for a second and writing it
-    would be noise. The grace is bounded (``first_observation_grace_s``).
+    would be noise. The grace is bounded (``first_observation_grace_s``). News of a former head is not kept.
     """
-    if view is None or view.head is None:
+    if view is None or view.head is None or _newer_than_news(context, view.head):
         return False
     observation = view.observation
     if observation is None:
         return True
     waited = context.now - observation.started_at
     return observation.seen_at is None and waited < context.config.first_observation_grace_s
+
+
+def _newer_than_news(context: Context, head: Manifest) -> bool:
+    """Whether the head pod was made after the stored Ready was decided on."""
+    since = from_rfc3339((find(context.stored_conditions, Type.READY) or {}).get("lastTransitionTime"))
+    created = from_rfc3339(metadata(head).get("creationTimestamp"))
+    return since is not None and created is not None and created > since
 
 
 def conditions(picture: Picture) -> tuple[Condition, ...]:
@@ -73,14 +81,14 @@ def ready(picture: Picture) -> Condition:
             return Condition(Type.READY, "False", Reason.VALIDATION_FAILED, summary(context.violations))
         reason = Reason.INITIALIZING_TIMEOUT if picture.timed_out else Reason.INITIALIZING
         return Condition(Type.READY, "False", reason, picture.standing.message)
-    if carried(context, active) and (kept := _stored(context, Type.READY)):
-        return kept
     if active.head is None or not active.head_ip:
         return Condition(
             Type.READY, "False", Reason.HEAD_POD_NOT_READY, f"RayCluster {active.name} has no running head pod."
         )
     if picture.endpoints == 0:
         return Condition(Type.READY, "False", Reason.ZERO_SERVE_ENDPOINTS, "No ready pod is behind the serve service.")
+    if carried(context, active) and (kept := _stored(context, Type.READY)):
+        return kept
     if not fresh(active.observation, context.now, context.config.stale_after_s):
         return Condition(Type.READY, "Unknown", Reason.OBSERVATION_STALE, _age(active, context.now))
     applications = _expected(active, picture.active_config)
