@@ -34,6 +34,7 @@ DEFAULT_APP_NAME: Final = "default"
 """Name of an application that has none (Ray 2.60, ``ServeApplicationSchema.name``)."""
 
 _HASH_LENGTH: Final = 16
+_NOT_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 class ServeConfigError(ValueError):
@@ -88,7 +89,9 @@ def canonical_json(config: ServeConfig) -> str:
     Ray restarts replicas when the text of ``ray_actor_options`` changes or the list of deployments is reordered
     (facts: Ray 2.60 ``deploy_utils.get_app_code_version``), so defaults are never filled in.
     """
-    return json.dumps(config.document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(config.document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    # Readable by :func:`parse` again: YAML takes neither these characters raw nor escaped surrogate pairs.
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def config_hash(config: ServeConfig) -> str:
@@ -175,7 +178,8 @@ def _compose(text: str) -> yaml.Node | None:
         _limit_depth(text)
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        problem = f"is not valid YAML: {error.problem or error.context}"
+        said = ", ".join(part for part in (error.context, error.problem) if part)
+        problem = f"is not valid YAML: {said}"
         raise ServeConfigError(problem, "Correct the YAML", mark=error.problem_mark or error.context_mark) from None
     except yaml.YAMLError as error:
         raise ServeConfigError(f"is not valid YAML: {str(error).splitlines()[0]}", "Correct the YAML") from None
