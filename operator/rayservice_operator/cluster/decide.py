@@ -1,8 +1,8 @@
 """Decides what to do about one RayCluster: a pure function from what is seen to what is to be done.
 
 Two tables tell the order. ``GATES``: states of the whole cluster, the first that applies answers alone. ``STEPS``:
-the work on a cluster that shall run; each adds to the plan, and one that says stop ends the pass. Every pass starts
-from nothing but the snapshot, so it does not matter which event led to it or what was done before.
+the work on a cluster that shall run, each adds to the plan. Every pass starts from nothing but the snapshot, so it
+does not matter which event led to it or what was done before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from rayservice_operator.api.conditions import ClusterCondition, ClusterReason
-from rayservice_operator.api.raycluster import ClusterUpgradeType
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_raycluster
 from rayservice_operator.cluster import auth, autoscaler, children, dryrun, gcs, services, status, termination
@@ -50,8 +49,6 @@ def decide(snapshot: ClusterSnapshot, now: float) -> Decision:
     plan = Plan()
     for step in STEPS:
         plan += step(scene)
-        if plan.stop:
-            break
     return _finished(scene, plan)
 
 
@@ -127,15 +124,6 @@ def _applied(scene: Scene) -> Plan:
     return Plan(tuple(children.changes(scene.snapshot.children, wanted)))
 
 
-def _recreate(scene: Scene) -> Plan:
-    """``upgradeStrategy.type: Recreate`` of a standalone cluster: all pods go when one has an older template."""
-    strategy = scene.view.spec.upgrade_strategy
-    if strategy is None or strategy.type is not ClusterUpgradeType.RECREATE or not status.held_back(scene):
-        return Plan()
-    removals = [Removal(pod, "the cluster is recreated with its new template") for pod in scene.pods if pod.living]
-    return _removed(removals) + Plan(stop=True)
-
-
 def _strays(scene: Scene) -> Plan:
     """Pods of groups that are no longer in the spec, and head pods beside the first."""
     reasons = {True: "there is another head pod", False: "its group is no longer in the spec"}
@@ -170,7 +158,7 @@ def _pods(scene: Scene) -> Plan:
     return plan
 
 
-STEPS: Final[tuple[Callable[[Scene], Plan], ...]] = (_finalizer, _applied, _recreate, _strays, _pods)
+STEPS: Final[tuple[Callable[[Scene], Plan], ...]] = (_finalizer, _applied, _strays, _pods)
 
 
 def _missing_head(scene: Scene) -> tuple[Replacement | None, float | None]:

@@ -25,13 +25,12 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one step wants done. ``stop`` ends the pass: later steps would build on what has yet to happen."""
+    """What one step wants done."""
 
     actions: tuple[Action, ...] = ()
     notes: tuple[Note, ...] = ()
     problem: Problem | None = None
     wake_at: float | None = None
-    stop: bool = False
 
     def __add__(self, other: Plan) -> Plan:
         return Plan(
@@ -39,7 +38,6 @@ class Plan:
             notes=self.notes + other.notes,
             problem=self.problem or other.problem,
             wake_at=earliest((self.wake_at, other.wake_at)),
-            stop=self.stop or other.stop,
         )
 
 
