@@ -49,6 +49,7 @@ async def _run(env: Mapping[str, str]) -> int:
     # Here, because the parts need not be there for `version`.
     from rayservice_operator.cluster.decide import decide as decide_cluster  # noqa: PLC0415
     from rayservice_operator.engine.app import App  # noqa: PLC0415
+    from rayservice_operator.engine.health import CannotListen  # noqa: PLC0415
     from rayservice_operator.kube.login import NoCredentials, login  # noqa: PLC0415
     from rayservice_operator.ray.observer import ObserverPool  # noqa: PLC0415
     from rayservice_operator.service.decide import decide as decide_service  # noqa: PLC0415
@@ -65,7 +66,11 @@ async def _run(env: Mapping[str, str]) -> int:
         decide_cluster=decide_cluster,
         new_observers=lambda on_change, clock, token: ObserverPool(on_change, clock.now, token),
     )
-    return await app.run()
+    try:
+        return await app.run()
+    except CannotListen as error:
+        log.error("%s", error)
+        return 2
 
 
 if __name__ == "__main__":

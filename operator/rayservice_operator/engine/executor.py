@@ -22,6 +22,7 @@ from rayservice_operator.core.decision import (
     DryRunResult,
     EnsureSecret,
     JsonPatch,
+    Level,
     MergePatch,
 )
 from rayservice_operator.core.keys import Key
@@ -96,7 +97,8 @@ class Executor:
                 raise ActionFailed(f"write the status of {key}", error) from error
         for note in decision.notes:
             self._recorder.record(obj, note)
-            log.info("%s: %s", note.reason, note.message, extra={"object": str(key), "level_of_note": note.level})
+            level = logging.WARNING if note.level is Level.WARNING else logging.INFO
+            log.log(level, "%s: %s", note.reason, note.message, extra={"object": str(key)})
         return any(isinstance(action, DryRun) for action in decision.actions)
 
     async def settle(self, namespace: str) -> None:

@@ -25,6 +25,10 @@ MAX_KEY_AGE_S: Final = 300.0
 _BEAT_S: Final = 0.5
 
 
+class CannotListen(Exception):  # noqa: N818
+    """The port for health and metrics is taken, or not ours to take."""
+
+
 class LoopLag:
     """How late the event loop runs timers; a reconcile that computes for long shows here."""
 
@@ -57,6 +61,7 @@ class Health:
         if self.lag.seconds > MAX_LAG_S:
             found.append(f"the event loop is {self.lag.seconds:.0f} s late")
         found += [f"nothing happens to {r}" for r in self.reflectors if r.trying_age() > MAX_SILENCE_S]
+        found += [f"kopf's watch of {r} tells nothing any more" for r in self.reflectors if r.deaf]
         if self.queue.oldest_age() > MAX_KEY_AGE_S:
             found.append(f"a key has been waiting or in work for {self.queue.oldest_age():.0f} s")
         return found
@@ -84,7 +89,7 @@ class Health:
 
 
 async def serve(health: Health, metrics: Metrics, host: str, port: int) -> web.AppRunner:
-    """Listen; the caller cleans the runner up. Port 0 takes a free one. Raises OSError when the port is taken."""
+    """Listen; the caller cleans the runner up. Port 0 takes a free one. Raises CannotListen."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response(health.report(), status=503 if health.problems() else 200)
@@ -99,5 +104,9 @@ async def serve(health: Health, metrics: Metrics, host: str, port: int) -> web.A
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise CannotListen(f"cannot listen on port {port}: {error.strerror}; set HTTP_PORT to a free one") from error
     return runner

@@ -39,6 +39,9 @@ CHILD_KINDS: Final = {
 RELIST_S: Final = (240.0, 360.0)
 """A full list after a random time in this range finds what a watch has lost."""
 
+DEAF_AFTER: Final = 3
+"""Lists in a row with news that a watch should have told. One may be chance: news on its way."""
+
 _FIRST_RETRY_S: Final = 0.2
 _MAX_RETRY_S: Final = 10.0
 
@@ -77,6 +80,8 @@ class Reflector:
         self._monotonic = monotonic
         self._alive_at = self._tried_at = monotonic()
         self._failures = 0
+        self._news = 0
+        self.deaf = False
 
     def __str__(self) -> str:
         return f"{self.kind} in {self.namespace or 'all namespaces'}"
@@ -104,20 +109,29 @@ class Reflector:
                 await self._pause(None)
 
     async def run_lists(self) -> None:
-        """For a kind that somebody else watches into the store: the full lists alone, for what that watch loses."""
+        """For a kind that somebody else watches into the store: the full lists alone, for what that watch loses.
+
+        Sets ``deaf`` when list after list brings news: that watch is no longer one.
+        """
+        misses = 0
         while True:
+            first = not self.synced.is_set()
             try:
                 await self.list()
             except ApiError as error:
                 await self._pause(error)
-            else:
-                await asyncio.sleep(random.uniform(*self._relist_s))
+                continue
+            misses = misses + 1 if self._news and not first else 0
+            if misses:
+                log.warning("%s: the list brought %d changes that no watch had told of", self, self._news)
+            self.deaf = misses >= DEAF_AFTER
+            await asyncio.sleep(random.uniform(*self._relist_s))
 
     async def list(self) -> str:
         """One full list into the store; returns its resourceVersion. Raises ApiError."""
         since = self._store.tick
         listing = await self._api.list(self.kind, self.namespace, labels=self._labels)
-        self._store.replace(self.kind, self.namespace, listing.items, listing.resource_version, since)
+        self._news = self._store.replace(self.kind, self.namespace, listing.items, listing.resource_version, since)
         self._sign_of_life()
         self.synced.set()
         return listing.resource_version

@@ -120,24 +120,26 @@ class Store:
 
     def replace(
         self, kind: str, namespace: str | None, items: Iterable[Manifest], resource_version: str, since: int
-    ) -> None:
-        """Make the store agree with a full LIST of ``kind`` in ``namespace`` (None: all).
+    ) -> int:
+        """Make the store agree with a full LIST of ``kind`` in ``namespace`` (None: all). How many changes that took.
 
         What the list lacks is gone, unless it is newer than the list. What is known to be gone stays so only when
         that became known after the list was asked for (``since``, a :attr:`tick`).
         """
         seen: set[Name] = set()
+        changes = 0
         for item in items:
             seen.add(_name(item))
             if self._buried.get(uid_of(item), since + 1) <= since:
                 del self._buried[uid_of(item)]
-            self.put(item)
+            changes += self.put(item)
         for name in [
             n for n in self._index.get(("kind", kind), ()) if n not in seen and namespace in {None, n.namespace}
         ]:
             obj = self._objects[name]
             if not _later(_version(obj), resource_version):
-                self.remove(*name, uid=uid_of(obj))
+                changes += self.remove(*name, uid=uid_of(obj))
+        return changes
 
     def _bury(self, uid: str) -> None:
         self._buried[uid] = self._tick
