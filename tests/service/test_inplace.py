@@ -8,6 +8,7 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.service import hashing, inplace
 from tests.service.builders import cluster_spec, pod_template, raycluster
@@ -131,3 +132,21 @@ def test_nothing_is_written_for_defaults_of_the_api_server() -> None:
     }
     cluster["spec"]["workerGroupSpecs"][0]["scaleStrategy"] = {}
     assert inplace.patch(cluster, spec) is None
+
+
+def test_a_cluster_built_by_kuberay_is_taken_over_as_it_is() -> None:
+    """Its hash is not ours, and its typed objects write defaults and empty values into the spec."""
+    spec = cluster_spec()
+    cluster = raycluster("one", spec)
+    cluster["metadata"]["annotations"] = {names.SPEC_HASH: "kuberay's", names.NUM_WORKER_GROUPS: "1"}
+    cluster["spec"]["workerGroupSpecs"][0] |= {"numOfHosts": 1, "scaleStrategy": {}}
+    cluster["spec"]["headGroupSpec"]["template"]["metadata"] = {"creationTimestamp": None}
+    assert hashing.matches(cluster, spec)
+    assert not hashing.matches(cluster, cluster_spec("ray:2"))
+
+    change = inplace.patch(cluster, spec)
+    assert change is not None
+    taken = jsonpatch.apply_patch(cluster, list(change.operations))
+    assert taken["spec"] == cluster["spec"], "only our annotations are added"
+    assert hashing.matches(taken, spec)
+    assert inplace.patch(taken, spec) is None

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest, annotations_of
@@ -57,10 +57,35 @@ def matches(cluster: Manifest, cluster_spec: Manifest) -> bool:
     True for equal hashes and for worker groups appended behind those that the cluster was built with.
     """
     annotations = annotations_of(cluster)
-    built_with = annotations.get(names.SPEC_HASH)
     groups = group_count(cluster)
-    wanted = len(cluster_spec.get("workerGroupSpecs") or [])
-    return wanted >= groups and built_with == cluster_hash(cluster_spec, groups=groups)
+    if len(cluster_spec.get("workerGroupSpecs") or []) < groups:
+        return False
+    if names.IN_PLACE_APPLIED not in annotations:
+        return _same_spec(cluster, cluster_spec, groups)
+    return annotations.get(names.SPEC_HASH) == cluster_hash(cluster_spec, groups=groups)
+
+
+def _same_spec(cluster: Manifest, cluster_spec: Manifest, groups: int) -> bool:
+    """Comparison of the specs themselves, for a cluster that another operator built.
+
+    KubeRay's hash is its own. Taking over a running service from it must not replace its cluster, so what its
+    typed objects add (empty values, defaults) is not a difference.
+    """
+    built, wanted = (frozen_part(spec, groups=groups) for spec in (cluster.get("spec") or {}, cluster_spec))
+    return bool(_essence(built) == _essence(wanted))
+
+
+DEFAULTS: Final[dict[str, Any]] = {"numOfHosts": 1, "creationTimestamp": None}
+
+
+def _essence(value: Any) -> Any:
+    """``value`` without empty values and defaults, at every depth. None when nothing is left."""
+    if isinstance(value, dict):
+        kept = {k: _essence(v) for k, v in value.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+        return {k: v for k, v in kept.items() if v is not None} or None
+    if isinstance(value, list):
+        return [_essence(item) for item in value] or None
+    return value if value != "" else None
 
 
 def group_count(cluster: Manifest) -> int:
