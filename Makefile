@@ -18,10 +18,10 @@ venv: .venv/.made ## The virtual environment with the project in it, for develop
 	@touch $@
 
 crds: venv ## Generate crds/ (and the chart's copy) from the models
-	$(BIN)/python -m rayservice_operator.api.crd --out crds
+	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
 
 crds-check: venv
-	$(BIN)/python -m rayservice_operator.api.crd --out crds --check
+	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

@@ -452,6 +452,14 @@ CASES = [
         "not available",
     ),
     Case(
+        "ingress",
+        {f"{HEAD}.enableIngress": True},
+        {f"{HEAD}.enableIngress": False},
+        f"{HEAD}.enableIngress",
+        "not available",
+        "-head-svc",
+    ),
+    Case(
         "network policy",
         {f"{CLUSTER}.networkPolicy": {"mode": "DenyAll"}},
         {},

@@ -47,22 +47,13 @@ class ServiceReason(enum.StrEnum):
     # Ours: Reconciling.
     PROGRESSING = "Progressing"
     DEPLOYING = "Deploying"
-    UPGRADING = "Upgrading"
-    WAITING_FOR_PODS = "WaitingForPods"
-    WAITING_FOR_RESOURCES = "WaitingForResources"
-    WAITING_FOR_SERVE_API = "WaitingForServeApi"
     # Ours: Stalled.
-    INVALID_SPEC = "InvalidSpec"
     DRY_RUN_REFUSED = "DryRunRefused"
     SERVE_CONFIG_REJECTED = "ServeConfigRejected"
-    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
-    NEVER_READY = "NeverReady"
-    UPGRADE_ABORTED = "UpgradeAborted"
     # Ours: ServeConfigApplied.
     APPLIED = "Applied"
     PENDING = "Pending"
     REJECTED = "Rejected"
-    ROLLED_BACK = "RolledBack"
     NO_SERVE_CONFIG = "NoServeConfig"
     # Ours: ApplicationsHealthy.
     ALL_RUNNING = "AllRunning"
@@ -72,7 +63,6 @@ class ServiceReason(enum.StrEnum):
     UNKNOWN = "Unknown"
     # Ours: UpgradeInProgress.
     CHANGE_HELD_BACK = "ChangeHeldBack"
-    ABORTED = "Aborted"
 
 
 class ClusterCondition(enum.StrEnum):

@@ -57,7 +57,7 @@ class GcsFaultToleranceOptions(ApiModel):
         GcsBackend | None,
         Field(json_schema_extra=rules(cel("self == oldSelf", "backend is immutable; create a new cluster instead"))),
     ] = None
-    """Where the control store keeps its state. Unset: redis if redisAddress is set."""
+    """Where the control store keeps its state. Unset: redis. This version has no rocksdb."""
     redis_address: str = ""
     """Address of Redis, host:port; may carry redis:// or rediss://."""
     redis_username: RedisCredential | None = None

@@ -25,7 +25,7 @@ class AuthOptions(ApiModel):
     secret_name: str = ""
     """Secret that holds the token under the key auth_token. Default: one named as the cluster, made if absent."""
     enable_k8s_token_auth: Annotated[bool, Field(alias="enableK8sTokenAuth")] = False
-    """Checks Kubernetes tokens instead of one shared token."""
+    """Checks Kubernetes tokens instead of one shared token. Not available in this version."""
 
 
 class NetworkPolicyMode(enum.StrEnum):

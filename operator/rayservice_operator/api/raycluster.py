@@ -71,7 +71,7 @@ class HeadGroupSpec(ApiModel):
     head_service: OpenObject | None = None
     """Template of the head service."""
     enable_ingress: bool = False
-    """Whether an Ingress for the dashboard is made."""
+    """Whether an Ingress for the dashboard is made. Not available in this version."""
     ingress_options: IngressOptions | None = None
     """Shape of that Ingress."""
 
@@ -97,7 +97,7 @@ class WorkerGroupSpec(ApiModel):
     max_replicas: Annotated[Int32, Field(json_schema_extra={DEFAULT_KEY: MAX_REPLICAS})] = MAX_REPLICAS
     """Most workers."""
     num_of_hosts: Annotated[Int32, Field(json_schema_extra={DEFAULT_KEY: 1})] = 1
-    """Pods that make up one replica (multi-host accelerators)."""
+    """Pods that make up one replica (multi-host accelerators). This version takes 1 only."""
     idle_timeout_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 0})] = None
     """Seconds a worker of this group without work is kept. Needs autoscaler v2."""
     priority: Int32 | None = None
@@ -125,7 +125,7 @@ class ClusterUpgradeStrategy(ApiModel):
     """What a change of a standalone RayCluster's pod templates does to its pods."""
 
     type: ClusterUpgradeType | None = None
-    """Recreate replaces all pods, None leaves them. Default None."""
+    """Recreate replaces all pods (not available in this version), None leaves them. Default None."""
 
 
 # KubeRay asks this of groups that it scales itself; with autoscaling it leaves the bounds to Ray.
@@ -178,13 +178,13 @@ class RayClusterSpec(ApiModel):
     upgrade_strategy: ClusterUpgradeStrategy | None = None
     """What a change of the pod templates does; for standalone RayClusters only."""
     network_policy: NetworkPolicyOptions | None = None
-    """Network policies around the pods."""
+    """Network policies around the pods. Not available in this version."""
     tls_options: TlsOptions | None = None
-    """Mutual TLS between Ray's processes."""
+    """Mutual TLS between Ray's processes. Not available in this version."""
     history_server_options: HistoryServerOptions | None = None
-    """Collection of Ray's events for the history server."""
+    """Collection of Ray's events for the history server. Not available in this version."""
     idle_termination_options: IdleTerminationOptions | None = None
-    """Termination of an idle cluster by Ray's autoscaler."""
+    """Termination of an idle cluster by Ray's autoscaler. Not available in this version."""
     idle_suspend: bool = False
     """Set by Ray's autoscaler when it suspends an idle cluster."""
 

@@ -35,9 +35,9 @@ class RayServiceSpec(ApiModel):
     managed_by: Annotated[str, Field(json_schema_extra=MANAGED_BY_RULES)] = ""
     """Which controller looks after this object. Unset: this operator. Immutable."""
     service_unhealthy_second_threshold: Int32 | None = None
-    """Seconds without progress after which a service that does not serve at all counts as unhealthy. Default 900."""
+    """Seconds until a service that does not serve counts as unhealthy. Accepted; this version does not act on it."""
     deployment_unhealthy_second_threshold: Int32 | None = None
-    """Seconds without progress after which an unhealthy application or deployment counts as failed. Default 300."""
+    """Seconds until an unhealthy deployment counts as failed. Accepted; this version does not act on it."""
 
     @property
     def upgrade_type(self) -> UpgradeType | None:

@@ -73,12 +73,13 @@ class UpgradeStrategy(ApiModel):
     type: UpgradeType | None = None
     """NewCluster (default): a second cluster takes over when it is proven ready. NewClusterWithIncrementalUpgrade:
     capacity and traffic move in steps. InPlace: workers are rolled inside the cluster. Recreate: the old cluster goes
-    first. None: the cluster spec is frozen."""
+    first. None: the cluster spec is frozen. Available in this version: NewCluster and None."""
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
-    """Pace of NewClusterWithIncrementalUpgrade."""
+    """Pace of NewClusterWithIncrementalUpgrade. Not available in this version."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
-    """Seconds an upgrade may take without progress before it is aborted and the old cluster stays."""
+    """Seconds an upgrade may take without progress before it is aborted and the old cluster stays. Not available in
+    this version."""
     paused: bool = False
-    """Holds an upgrade where it is."""
+    """Holds an upgrade where it is. Not available in this version."""
     analysis: OpenObject | None = None
-    """Checks of the new cluster before it takes over."""
+    """Checks of the new cluster before it takes over. Not available in this version."""

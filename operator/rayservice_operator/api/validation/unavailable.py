@@ -29,11 +29,16 @@ class ClusterFeature:
     instead: str
 
 
-CLUSTER_FEATURES: Final = (
+CLUSTER_FEATURES: Final[tuple[ClusterFeature, ...]] = (
     ClusterFeature(
         ("authOptions", "enableK8sTokenAuth"),
         lambda spec: (spec.auth_options or AuthOptions()).enable_k8s_token_auth,
         "Remove it; mode: token without it uses a token from a Secret",
+    ),
+    ClusterFeature(
+        ("headGroupSpec", "enableIngress"),
+        lambda spec: spec.head_group_spec.enable_ingress,
+        "Remove it and write an Ingress of your own to port 8265 of the Service <name>-head-svc",
     ),
     ClusterFeature(
         ("tlsOptions", "enabled"),
