@@ -196,6 +196,17 @@ async def test_proxies_are_asked_themselves(watcher: Watcher, start_head: StartH
     await watcher.until(lambda: watcher.see().proxies == {"127.0.0.1": True})
 
 
+async def test_the_first_look_knows_which_proxies_answer(watcher: Watcher, start_head: StartHead) -> None:
+    """As after a restart of the operator: «not asked yet» would take serving pods out of their service."""
+    head = await start_head()
+    watcher.pool.sync(KEY, (target(head, push=push()),))
+    await watcher.until_serving(head)
+    again = cluster("again", "uid-2")
+    watcher.pool.sync(KEY._replace(name="again"), (target(head, of=again),))
+    await watcher.until(lambda: watcher.see(again).seen_at is not None)
+    assert watcher.see(again).proxies == {"127.0.0.1": True}
+
+
 async def test_looks_are_rarer_when_nothing_moves(watcher: Watcher, start_head: StartHead) -> None:
     """Counted against a head of the same age that is to be looked at quickly."""
     moving, steady = await start_head(), await start_head()

@@ -272,6 +272,29 @@ def test_restarted_operator_keeps_the_news_until_its_first_look() -> None:
     assert decision.notes == ()
 
 
+def test_restarted_operator_keeps_the_news_of_a_head_that_came_by_an_upgrade() -> None:
+    """Ready has been True since before the upgrade, so its transition is older than the head."""
+    snapshot = settled(_headed(serving(), "demo-one-head"))
+    (head, *others) = snapshot.pods["demo-one"]
+    head["metadata"]["creationTimestamp"] = to_rfc3339(NOW + 3600)
+    blind = dataclasses.replace(snapshot, observations={}, pods={"demo-one": (head, *others)})
+    decision = decide(blind, NOW + 7200)
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+
+
+def test_news_of_a_former_head_is_not_kept() -> None:
+    snapshot = settled(_headed(serving(), "demo-one-former"))
+    decision = decide(dataclasses.replace(snapshot, observations={}), NOW)
+    assert condition(decision, "Ready") == ("Unknown", "ObservationStale")
+
+
+def _headed(snapshot: ServiceSnapshot, pod_name: str) -> ServiceSnapshot:
+    """The snapshot with that head pod in the RayCluster's status."""
+    (cluster,) = copy.deepcopy(snapshot.clusters)
+    cluster["status"]["head"] = {"podName": pod_name}
+    return dataclasses.replace(snapshot, clusters=(cluster,))
+
+
 # --- bad input
 
 

@@ -57,6 +57,15 @@ class ProxyProbes:
         self._claims = dict(proxies)
         self._due = {address: due for address, due in self._due.items() if address in proxies}
 
+    async def first(self, proxies: Mapping[str, str]) -> None:
+        """Probe all of these once before anything is said of them.
+
+        After a restart of the operator «not asked yet» would otherwise pass for «not healthy», and take serving pods
+        out of their service for as long as the first round lasts.
+        """
+        self.listed(proxies)
+        await self._round(list(self._states))
+
     def start(self) -> None:
         """Begins a round with the proxies that are due, unless one is on its way."""
         now = time.monotonic()

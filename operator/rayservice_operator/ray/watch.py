@@ -134,6 +134,8 @@ class HeadWatch:
             body = await client.get_serve()
             essence, details = self._parse(body)
             version = await self._version(client, details)
+            if details is not None and self.observation.seen_at is None:
+                await head.first(details.proxies)
         except ServeUnavailableError as error:
             if head is self._probes:
                 self._failed(error)

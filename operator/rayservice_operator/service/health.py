@@ -48,7 +48,7 @@ def carried(context: Context, view: ClusterView | None) -> bool:
     After a restart of the operator nothing has been observed yet; saying «unknown» for a second and writing it
     would be noise. The grace is bounded (``first_observation_grace_s``). News of a former head is not kept.
     """
-    if view is None or view.head is None or _newer_than_news(context, view.head):
+    if view is None or view.head is None or not _news_is_of(context, view, view.head):
         return False
     observation = view.observation
     if observation is None:
@@ -57,11 +57,18 @@ def carried(context: Context, view: ClusterView | None) -> bool:
     return observation.seen_at is None and waited < context.config.first_observation_grace_s
 
 
-def _newer_than_news(context: Context, head: Manifest) -> bool:
-    """Whether the head pod was made after the stored Ready was decided on."""
+def _news_is_of(context: Context, view: ClusterView, head: Manifest) -> bool:
+    """Whether the stored conditions were derived with this head pod in sight.
+
+    The head's name is written together with them. Ready's transition time alone would not tell: through an upgrade
+    Ready stays True, so it is older than the head that serves.
+    """
+    stored = ((view.entry.get("rayClusterStatus") or {}).get("head") or {}).get("podName")
+    if stored:
+        return bool(stored == name_of(head))
     since = from_rfc3339((find(context.stored_conditions, Type.READY) or {}).get("lastTransitionTime"))
     created = from_rfc3339(metadata(head).get("creationTimestamp"))
-    return since is not None and created is not None and created > since
+    return since is None or created is None or created <= since
 
 
 def conditions(picture: Picture) -> tuple[Condition, ...]:
