@@ -108,7 +108,9 @@ class WorkerGroupSpec(ApiModel):
     """Ray resources of each worker; they replace those derived from the container."""
     labels: StringMap = {}
     """Ray node labels of each worker."""
-    scale_strategy: Annotated[ScaleStrategy, Field(json_schema_extra={DEFAULT_KEY: {}})] = ScaleStrategy()
+    scale_strategy: Annotated[ScaleStrategy, Field(json_schema_extra={DEFAULT_KEY: {}})] = Field(
+        default_factory=ScaleStrategy
+    )
     """Which workers go when the group shrinks."""
     suspend: bool = False
     """Whether the group has no pods. Internal to RayJob."""
@@ -197,7 +199,7 @@ class RayCluster(ApiModel):
     metadata: OpenObject = {}
     spec: RayClusterSpec
     """Wanted state."""
-    status: RayClusterStatus = RayClusterStatus()
+    status: RayClusterStatus = Field(default_factory=RayClusterStatus)
     """Observed state."""
 
     @property

@@ -53,7 +53,7 @@ class RayService(ApiModel):
     metadata: OpenObject = {}
     spec: RayServiceSpec
     """Wanted state."""
-    status: RayServiceStatus = RayServiceStatus()
+    status: RayServiceStatus = Field(default_factory=RayServiceStatus)
     """Observed state."""
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,8 +16,16 @@ DEFAULT_ROUTE_PREFIX: Final = "/"
 _IMPORT_PATH = re.compile(r"[^\s:]+:[^\s:]+|[^\s:]+\.[^\s:.]+")
 
 
-def violations(text: str) -> Iterator[Violation]:
-    """What Ray would answer with an error to; an empty text is a service without applications."""
+@functools.lru_cache(maxsize=512)
+def violations(text: str) -> tuple[Violation, ...]:
+    """What Ray would answer with an error to; an empty text is a service without applications.
+
+    Remembered by text: reading YAML takes longer than all other rules together, and every decision asks.
+    """
+    return tuple(_violations(text))
+
+
+def _violations(text: str) -> Iterator[Violation]:
     try:
         config = parse(text)
     except ServeConfigError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from rayservice_operator.api import names
 from rayservice_operator.api.base import ApiModel, OpenList, StringMap
@@ -34,8 +34,8 @@ class _ServiceSpec(ApiModel):
 class _Service(ApiModel):
     """The parts of a Service template that this operator reads."""
 
-    metadata: _Metadata = _Metadata()
-    spec: _ServiceSpec = _ServiceSpec()
+    metadata: _Metadata = Field(default_factory=_Metadata)
+    spec: _ServiceSpec = Field(default_factory=_ServiceSpec)
 
 
 def violations(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:

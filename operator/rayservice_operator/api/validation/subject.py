@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from rayservice_operator.api.base import ApiModel, OpenList, OpenObject, StringList, StringMap
 from rayservice_operator.api.names import HEAD_GROUP
@@ -42,7 +42,7 @@ class Container(ApiModel):
     env_from: OpenList = []
     ports: OpenList = []
     volume_mounts: OpenList = []
-    resources: ContainerResources = ContainerResources()
+    resources: ContainerResources = Field(default_factory=ContainerResources)
 
     @property
     def env_names(self) -> frozenset[str]:
@@ -70,8 +70,8 @@ class TemplateMetadata(ApiModel):
 class PodTemplate(ApiModel):
     """A pod template. Kubernetes checks the rest by a dry run; these parts must be of the right shape before that."""
 
-    metadata: TemplateMetadata = TemplateMetadata()
-    spec: PodSpec = PodSpec()
+    metadata: TemplateMetadata = Field(default_factory=TemplateMetadata)
+    spec: PodSpec = Field(default_factory=PodSpec)
 
 
 @dataclass(frozen=True, slots=True)
