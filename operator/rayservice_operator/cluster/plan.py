@@ -80,6 +80,8 @@ class Scene:
         known = {group.name for group in self.view.workers}
         orphans = [pod for pod in self.pods if pod.is_worker and pod.group not in known and not pod.terminating]
         spare = [pod for pod in self.heads if pod.living and pod is not self.head]
+        if self.head is not None:  # ended ones too: an operator stopped after their replacement left them behind
+            spare += [pod for pod in self.heads if pod.dead and not pod.terminating]
         return (*orphans, *spare)
 
     @property
