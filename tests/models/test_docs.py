@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from rayservice_operator.api import conditions
 from rayservice_operator.api.upgrade import UpgradeType
 from rayservice_operator.api.validation.unavailable import CLUSTER_FEATURES, STRATEGIES
+from rayservice_operator.service.apps import Phase
 
 WORDS = set(re.findall(r"[A-Za-z0-9]+", (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")))
 
@@ -22,9 +24,10 @@ WORDS = set(re.findall(r"[A-Za-z0-9]+", (Path(__file__).parents[2] / "docs" / "a
         conditions.ClusterCondition,
         conditions.ClusterReason,
         UpgradeType,
+        Phase,
     ],
 )
-def test_names_every_word_of_the_vocabulary(vocabulary: type[conditions.ServiceReason]) -> None:
+def test_names_every_word_of_the_vocabulary(vocabulary: type[enum.StrEnum]) -> None:
     assert {str(member) for member in vocabulary} - WORDS == set()
 
 

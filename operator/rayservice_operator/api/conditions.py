@@ -45,10 +45,9 @@ class ServiceReason(enum.StrEnum):
     OBSERVATION_STALE = "ObservationStale"
     HEAD_POD_NOT_READY = "HeadPodNotReady"
     # Ours: Reconciling.
-    PROGRESSING = "Progressing"
+    RECONCILE_FAILED = "ReconcileFailed"
     DEPLOYING = "Deploying"
     # Ours: Stalled.
-    DRY_RUN_REFUSED = "DryRunRefused"
     SERVE_CONFIG_REJECTED = "ServeConfigRejected"
     # Ours: ServeConfigApplied.
     APPLIED = "Applied"
