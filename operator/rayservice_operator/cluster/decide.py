@@ -55,6 +55,7 @@ def decide(snapshot: ClusterSnapshot, now: float) -> Decision:
 def _finished(scene: Scene, plan: Plan) -> Decision:
     cluster = scene.snapshot.cluster
     notes = list(plan.notes)
+    plan += Plan(problem=_failed(scene))
     if plan.problem is not None:
         note = Note(plan.problem.reason.replace("Failed", "FailedTo", 1), plan.problem.message, Level.WARNING)
         notes += _on_change(scene.snapshot, ClusterCondition.REPLICA_FAILURE, note)
@@ -64,6 +65,25 @@ def _finished(scene: Scene, plan: Plan) -> Decision:
     resumed = False if find(status.stored_conditions(cluster), ClusterCondition.SUSPENDED) else None
     wanted = status.build(scene, problem=plan.problem, suspending=resumed, suspended=resumed)
     return Decision(plan.actions, wanted, tuple(notes), plan.wake_at)
+
+
+def _failed(scene: Scene) -> Problem | None:
+    """What the last pass could not do, where it kept pods from being made or deleted (a quota, a webhook)."""
+    failure = scene.snapshot.failure
+    if failure is None or failure.kind != "Pod":
+        return None
+    verb = failure.what.split(" ", 1)[0]
+    about_head = f"/{scene.view.name}-head-" in failure.what
+    reason = _FAILURES.get((verb, about_head))
+    return Problem(reason, f"Cannot {failure.what}: {failure.message}") if reason else None
+
+
+_FAILURES: Final = {
+    ("create", True): ClusterReason.FAILED_CREATE_HEAD_POD,
+    ("create", False): ClusterReason.FAILED_CREATE_WORKER_POD,
+    ("delete", True): ClusterReason.FAILED_DELETE_HEAD_POD,
+    ("delete", False): ClusterReason.FAILED_DELETE_WORKER_POD,
+}
 
 
 # Gates: the whole answer, or None to go on.

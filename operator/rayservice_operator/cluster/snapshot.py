@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rayservice_operator.core.config import OperatorConfig
-from rayservice_operator.core.decision import DryRunResult
+from rayservice_operator.core.decision import DryRunResult, Failure
 from rayservice_operator.core.objects import Manifest
 
 
@@ -18,6 +18,7 @@ class ClusterSnapshot:
     children: everything else controlled by it that we watch (Services, ServiceAccounts, Roles, RoleBindings,
         Jobs, PersistentVolumeClaims, Ingresses, PodDisruptionBudgets, NetworkPolicies).
     dry_runs: answers to ``DryRun`` actions by key.
+    failure: what the last pass about this object could not do; None when all went well.
     load: Serve replicas and other work per pod address, where an observer knows it; None = unknown.
     """
 
@@ -26,4 +27,5 @@ class ClusterSnapshot:
     pods: tuple[Manifest, ...] = ()
     children: tuple[Manifest, ...] = ()
     dry_runs: Mapping[str, DryRunResult] = field(default_factory=dict)
+    failure: Failure | None = None
     load: Mapping[str, int] | None = None

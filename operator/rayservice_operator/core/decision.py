@@ -91,6 +91,20 @@ class DryRunResult:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What the last pass could not do: part of the next snapshot, so that the status can say it.
+
+    ``what``: the action in words. ``kind``: of the object it was about. ``message``: the API server's. ``at``:
+    epoch seconds.
+    """
+
+    what: str
+    kind: str
+    message: str
+    at: float
+
+
 class Level(enum.StrEnum):
     """Severity of a note, in the words of Kubernetes events."""
 
@@ -145,8 +159,10 @@ class Decision:
     """Everything that follows from one snapshot.
 
     Order of execution: ``actions`` one after another, then ``status`` (if it differs from what is stored), then
-    ``notes``. A failing action stops the rest; the next snapshot starts anew. ``status`` None leaves it alone.
-    A durable transition that later actions rely on is a decision of its own: status only, no actions.
+    ``notes``. A failing action stops the other actions and comes back in the next snapshot as its ``failure``.
+    The status is written all the same, because it tells what was observed; not so with ``commits``, where it says
+    that the actions have been done. ``status`` None leaves it alone. A durable transition that later actions rely
+    on is a decision of its own.
     """
 
     actions: tuple[Action, ...] = ()
@@ -154,3 +170,4 @@ class Decision:
     notes: tuple[Note, ...] = ()
     wake_at: float | None = None
     observe: tuple[ObserveTarget, ...] = field(default=())
+    commits: bool = False

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
 from rayservice_operator.core.config import OperatorConfig
-from rayservice_operator.core.decision import Decision
+from rayservice_operator.core.decision import Decision, Failure
 from rayservice_operator.core.keys import Key
 from rayservice_operator.engine.clock import Clock, SystemClock
 from rayservice_operator.engine.dry_runs import DryRunCache
@@ -72,6 +72,7 @@ class App:
         self.recorder = EventRecorder(self.api, now=self.clock.now, instance=identity)
         self.observers = new_observers(self._observed, self.clock, self.read_token)
         dry_runs = DryRunCache()
+        failures: dict[Key, Failure] = {}
         self.reconciler = Reconciler(
             store=self.store,
             queue=self.queue,
@@ -79,7 +80,10 @@ class App:
             recorder=self.recorder,
             observers=self.observers,
             clock=self.clock,
-            table=kinds(Snapshots(self.store, config, self.observers, dry_runs), decide_service, decide_cluster),
+            table=kinds(
+                Snapshots(self.store, config, self.observers, dry_runs, failures), decide_service, decide_cluster
+            ),
+            failures=failures,
             on_reconcile=self.metrics.reconciled,
         )
         scopes: tuple[str | None, ...] = settings.namespaces or (None,)

@@ -47,12 +47,13 @@ TOKEN_BYTES: Final = 32
 
 
 class ActionFailed(Exception):  # noqa: N818
-    """``what`` could not be done, because of ``error``. The rest of the decision was not tried."""
+    """``what`` could not be done to an object of ``kind``, because of ``error``. Later actions were not tried."""
 
-    def __init__(self, what: str, error: ApiError) -> None:
+    def __init__(self, what: str, error: ApiError, kind: str = "") -> None:
         super().__init__(f"{what}: {error.message}")
         self.what = what
         self.error = error
+        self.kind = kind
 
 
 class Executor:
@@ -83,18 +84,24 @@ class Executor:
     async def execute(self, key: Key, obj: Manifest, decision: Decision) -> bool:
         """Carry out ``decision`` about ``obj``. Whether there is news that no change of the store tells of.
 
-        Raises ActionFailed at the first action, or the status, that fails.
+        Raises ActionFailed at the first action, or the status, that fails. After a failing action the status is
+        still written (unless the decision commits to its actions), the notes are not.
         """
+        failed: ActionFailed | None = None
         for action in decision.actions:
             try:
                 await self._do(key, action)
             except ApiError as error:
-                raise ActionFailed(describe(action), error) from error
-        if decision.status is not None:
+                failed = ActionFailed(describe(action), error, _kind(action))
+                failed.__cause__ = error
+                break
+        if decision.status is not None and not (failed and decision.commits):
             try:
                 await self._status(obj, decision.status)
             except ApiError as error:
-                raise ActionFailed(f"write the status of {key}", error) from error
+                raise failed or ActionFailed(f"write the status of {key}", error, key.kind) from error
+        if failed is not None:
+            raise failed
         for note in decision.notes:
             self._recorder.record(obj, note)
             level = logging.WARNING if note.level is Level.WARNING else logging.INFO
@@ -277,6 +284,10 @@ class Executor:
             self._take(target, await self._api.get(target))
         except NotFound:
             self._store.remove(target.kind, target.namespace, target.name, target.uid)
+
+
+def _kind(action: Action) -> str:
+    return str(action.obj["kind"]) if isinstance(action, Apply | Create | DryRun) else action.ref.kind
 
 
 def describe(action: Action) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rayservice_operator.core.decision import Decision, Level, Note
+from rayservice_operator.core.decision import Decision, Failure, Level, Note
 from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.engine.clock import Clock
@@ -88,6 +88,7 @@ class Reconciler:
         observers: Observers,
         clock: Clock,
         table: Mapping[str, Kind],
+        failures: dict[Key, Failure] | None = None,
         on_reconcile: OnReconcile | None = None,
     ) -> None:
         self._store = store
@@ -97,6 +98,7 @@ class Reconciler:
         self._observers = observers
         self._clock = clock
         self._table = table
+        self._failures = failures if failures is not None else {}
         self._on_reconcile = on_reconcile
         self._idle: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -145,7 +147,7 @@ class Reconciler:
         except ActionFailed as failure:
             if isinstance(failure.error, Conflict):
                 result = "conflict"
-            self._failed(key, failure.what, failure.error)
+            self._failed(key, failure.what, failure.error, failure.kind)
         except ApiError as error:
             self._failed(key, "look again", error)
         except Exception as error:
@@ -170,15 +172,18 @@ class Reconciler:
             self._queue.add_after(key, decision.wake_at - self._clock.now())
         if await self._executor.execute(key, obj, decision):
             self._queue.add(key)
+        if self._failures.pop(key, None) is not None:
+            self._queue.add(key)  # once more, so that the status stops telling of it
         return "success" if decision.wake_at is None else "requeue_after"
 
     def _gone(self, key: Key) -> None:
         if key.kind == "RayService":
             self._observers.sync(key, ())
         self._executor.forget(key)
+        self._failures.pop(key, None)
         self._queue.forget(key)
 
-    def _failed(self, key: Key, what: str, error: ApiError) -> None:
+    def _failed(self, key: Key, what: str, error: ApiError, kind: str = "") -> None:
         failures = self._queue.failures(key) + 1
         quiet = isinstance(error, _PASSING) and failures < PATIENCE
         log.log(
@@ -191,6 +196,7 @@ class Reconciler:
         obj = self._store.get(*key)
         if quiet or obj is None:
             return
+        self._failures[key] = Failure(what, kind, error.message, self._clock.now())
         step = _NEXT_STEP.get(type(error), "It is tried again by itself.")
         note = Note("ReconcileFailed", f"Cannot {what}: {error.message}. {step}", Level.WARNING)
         # Names drawn by the server and numbers in messages would make each failure look new.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rayservice_operator.cluster.snapshot import ClusterSnapshot
 from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.decision import Failure
 from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Manifest, metadata, name_of, ref, uid_of
 from rayservice_operator.engine.dry_runs import DryRunCache
@@ -15,11 +18,19 @@ from rayservice_operator.service.snapshot import ServiceSnapshot
 class Snapshots:
     """Builds the snapshot of a RayCluster or RayService from store, observers and dry-run answers."""
 
-    def __init__(self, store: Store, config: OperatorConfig, observers: Observers, dry_runs: DryRunCache) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: OperatorConfig,
+        observers: Observers,
+        dry_runs: DryRunCache,
+        failures: Mapping[Key, Failure] | None = None,
+    ) -> None:
         self._store = store
         self._config = config
         self._observers = observers
         self._dry_runs = dry_runs
+        self._failures = failures if failures is not None else {}
 
     def cluster(self, key: Key, obj: Manifest) -> ClusterSnapshot:
         """Everything observed about the RayCluster ``obj``."""
@@ -31,6 +42,7 @@ class Snapshots:
             children=tuple(child for child in owned if child["kind"] != "Pod"),
             dry_runs=self._dry_runs.view(key),
             load=self._observers.load(ref(obj)),
+            failure=self._failures.get(key),
         )
 
     def service(self, key: Key, obj: Manifest) -> ServiceSnapshot:
@@ -55,6 +67,7 @@ class Snapshots:
             revisions=tuple(sorted(revisions, key=lambda revision: int(revision.get("revision") or 0))),
             observations={name: observation for name, observation in observed if observation is not None},
             dry_runs=self._dry_runs.view(key),
+            failure=self._failures.get(key),
         )
 
     def _pods(self, cluster: Manifest) -> tuple[Manifest, ...]:

@@ -107,7 +107,7 @@ def _managed(context: Context) -> Decision:
             Note("DeletedRayCluster", f"Deleted RayCluster {view.name}, which was never active.")
             for view in plan.superseded
         ]
-        return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed)
+        return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed, commits=True)
 
     active, pending = status.view_pair(context, plan)
     actions: list[Action] = []

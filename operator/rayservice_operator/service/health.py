@@ -156,7 +156,15 @@ def stalled(picture: Picture) -> Condition | None:
 
 
 def reconciling(picture: Picture) -> Condition | None:
-    """kstatus Reconciling: on the way to the spec. None when there."""
+    """kstatus Reconciling: on the way to the spec, or kept from getting there. None when there."""
+    failure = picture.context.snapshot.failure
+    if failure is not None:
+        return Condition(
+            Type.RECONCILING,
+            "True",
+            Reason.RECONCILE_FAILED,
+            f"Cannot {failure.what}: {failure.message}. It is tried again.",
+        )
     if not picture.plan.active or picture.plan.pending:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rayservice_operator.core.config import OperatorConfig
-from rayservice_operator.core.decision import DryRunResult
+from rayservice_operator.core.decision import DryRunResult, Failure
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.observation import ServeObservation
 
@@ -21,6 +21,7 @@ class ServiceSnapshot:
     revisions: ControllerRevisions controlled by it, oldest first.
     observations: what the observers saw, by RayCluster name.
     dry_runs: answers to ``DryRun`` actions by key.
+    failure: what the last pass about this object could not do; None when all went well.
     """
 
     service: Manifest
@@ -32,3 +33,4 @@ class ServiceSnapshot:
     revisions: tuple[Manifest, ...] = ()
     observations: Mapping[str, ServeObservation] = field(default_factory=dict)
     dry_runs: Mapping[str, DryRunResult] = field(default_factory=dict)
+    failure: Failure | None = None
