@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import pytest
 
 from e2e.localkube import light
 from rayservice_operator.api import names
@@ -24,7 +25,10 @@ from rayservice_operator.kube.resources import reference
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.api.conftest import connection
 
-WAIT_S = 60
+WAIT_S = 240
+
+# kopf closes its connections politely; the test's event loop does not wait for the farewell.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def decide_service(snapshot: ServiceSnapshot, now: float) -> Decision:

@@ -17,7 +17,7 @@ from rayservice_operator.kube.reflector import Reflector
 from rayservice_operator.kube.store import Change, Store
 from tests.api.conftest import connection
 
-WAIT_S = 90
+WAIT_S = 240
 NAMESPACE = "default"
 
 
