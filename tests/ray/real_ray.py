@@ -83,6 +83,12 @@ class RealRay:
         """Base URL of the dashboard."""
         return f"http://127.0.0.1:{self.dashboard_port}"
 
+    def check(self) -> None:
+        """Raises RayUnavailableError with the end of its output if `ray start` has ended."""
+        if self.process.poll() is not None:
+            log = (self.temp_dir / "start.log").read_text(errors="replace")
+            raise RayUnavailableError(f"ray start ended with {self.process.returncode}: {log.strip()[-2000:]}")
+
     def pids(self) -> list[int]:
         """All processes of this Ray: those whose command line names its temp dir or whose ancestor is its head."""
         marker = str(self.temp_dir).encode()
@@ -154,6 +160,9 @@ def start(
         **{key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHON"))},
         "PYTHONPATH": os.pathsep.join(str(path) for path in (ROOT, *pythonpath)),
         "PYTHONUNBUFFERED": "1",
+        # `ray start` gives up when its raylet has not registered within 30 s, which happens on a busy machine;
+        # one question for it may take this long.
+        "RAY_raylet_start_wait_time_s": "120",
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         **(env or {}),
     }

@@ -30,17 +30,18 @@ async def records() -> tuple[dict[str, Record], dict[str, Record]]:
         async with aiohttp.ClientSession() as http, fake_ray() as fake:
             ours = await scenario.run(Driver(http, f"http://127.0.0.1:{fake.port}", fake.serve_port))
             driver = Driver(http, ray.dashboard, ray.serve_port)
-            await _answers(driver)
+            await _answers(driver, ray)
             theirs = await scenario.run(driver)
     return ours, theirs
 
 
-async def _answers(driver: Driver) -> None:
+async def _answers(driver: Driver, ray: real_ray.RealRay) -> None:
     until = time.monotonic() + STARTUP_S
     while True:
         try:
             await driver.get()
         except aiohttp.ClientError:
+            ray.check()
             if time.monotonic() > until:
                 raise
             await asyncio.sleep(0.1)
