@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rayservice_operator.core.decision import Decision, Level, Note, ObserveTarget
+from rayservice_operator.core.decision import Decision, Failure, Level, Note, ObserveTarget
 from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Manifest, Ref
 from rayservice_operator.engine.clock import ManualClock
@@ -76,6 +76,7 @@ class Bench:
         self.executor, self.recorder, self.observers = FakeExecutor(), FakeRecorder(), FakeObservers()
         self.decide: Callable[[Any, float], Decision] = lambda *_: Decision()
         self.results: list[tuple[str, str]] = []
+        self.failures: dict[Key, Failure] = {}
         table = {
             kind: Kind(lambda _, obj: obj, lambda *args: self.decide(*args))  # noqa: PLW0108 - looked up late
             for kind in ("RayService", "RayCluster")
@@ -88,6 +89,7 @@ class Bench:
             observers=self.observers,  # type: ignore[arg-type]
             clock=self.clock,
             table=table,
+            failures=self.failures,
             on_reconcile=lambda kind, result, _: self.results.append((kind, result)),
         )
 
@@ -231,3 +233,15 @@ async def test_a_reconcile_that_does_not_end_is_cut_off(bench: Bench) -> None:
     await bench.reconciler.stop(workers, grace_s=0.01)
     assert all(task.done() for task in workers)
     assert bench.queue.working() == 0
+
+
+async def test_what_failed_is_remembered_for_the_next_snapshot_until_it_works(bench: Bench) -> None:
+    bench.executor.fail = ActionFailed("create Pod ns/p", Forbidden(403, "Forbidden", "exceeded quota"), "Pod")
+    await bench.step()
+    assert bench.failures[KEY] == Failure("create Pod ns/p", "Pod", "exceeded quota", bench.clock.now())
+    bench.clock.advance(60)
+    bench.executor.fail = None
+    assert await bench.step() == KEY
+    assert bench.failures == {}
+    assert await bench.step() == KEY, "once more, so that the status stops telling of it"
+    assert await bench.step() is None

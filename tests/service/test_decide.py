@@ -9,7 +9,7 @@ import pytest
 
 from rayservice_operator.api import names
 from rayservice_operator.core.conditions import find
-from rayservice_operator.core.decision import Apply, Create, Decision, Delete, JsonPatch, MergePatch
+from rayservice_operator.core.decision import Apply, Create, Decision, Delete, Failure, JsonPatch, MergePatch
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service import hashing
@@ -536,3 +536,10 @@ def test_initializing_timeout_stalls_and_a_new_spec_revives() -> None:
     revived = after(snapshot, late)
     revived.service["spec"]["rayClusterConfig"] = cluster_spec("ray:2")
     assert condition(decide(revived, NOW + 302), "Ready") == ("False", "Initializing")
+
+
+def test_what_could_not_be_done_is_in_the_status() -> None:
+    failure = Failure("apply Service default/demo-serve-svc", "Service", "exceeded quota", NOW)
+    decision = decide(serving(failure=failure), NOW)
+    assert condition(decision, "Reconciling") == ("True", "ReconcileFailed")
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints"), "it serves all the same"
