@@ -256,6 +256,8 @@ class Server:
                 new["metadata"][key] = live["metadata"][key]
         self._bump(live, new)
         _checked(new, live)
+        if status:  # nobody applies a status, so nobody asks who owns what in it
+            return self._store(by, "patch_status", live, new)
         before, after = fields.leaves(live), fields.leaves(new)
         changed = frozenset(path for path, value in after.items() if path not in before or before[path] != value)
         owners = self.owners[uid_of(live)]
@@ -263,7 +265,7 @@ class Server:
         owners = {manager: owned - changed & set(after) for manager, owned in owners.items()}
         owners[mine] = owners.get(mine, frozenset()) | changed
         self.owners[uid_of(live)] = {manager: owned for manager, owned in owners.items() if owned}
-        return self._store(by, "patch_status" if status else "patch", live, new)
+        return self._store(by, "patch", live, new)
 
     def _bump(self, live: Manifest, new: Manifest) -> None:
         kind = live["kind"]

@@ -79,18 +79,23 @@ class ForkingGate(OpenGate):
     def __init__(self, everything: Everything) -> None:
         self.everything = everything
         self.forks: list[tuple[str, Everything]] = []
+        self._last: tuple[float, int, int] | None = None
 
     async def before(self, verb: str, target: str) -> None:
         if verb in WRITES:
-            self.forks.append((f"before {verb} {target}", self.everything.fork()))
+            self.put(f"before {verb} {target}")
 
     async def after(self, verb: str, target: str) -> None:
         if verb in WRITES:
-            self.forks.append((f"after {verb} {target}", self.everything.fork()))
+            self.put(f"after {verb} {target}")
 
     def put(self, what: str) -> None:
-        """Also around each PUT of a serve config."""
-        self.forks.append((what, self.everything.fork()))
+        """Also around each PUT of a serve config. Behind one write and before the next is the same moment."""
+        world = self.everything.world
+        moment = (world.now, world.server.version, sum(len(serve.puts) for serve in world.serves.values()))
+        if moment != self._last:
+            self._last = moment
+            self.forks.append((what, self.everything.fork()))
 
 
 class Orderly:
@@ -109,7 +114,7 @@ class Orderly:
 
         self.process = Process(self.world, gate or OpenGate(), everything.transcript.said, on_put=put)
 
-    def finish(self) -> None:
+    def finish(self, idle_s: float = IDLE_S) -> None:
         """Through all stages to the end state, and then nothing may be written any more."""
         deadline = self.world.now + LIMIT_S
         stages = self.everything.stages
@@ -118,7 +123,7 @@ class Orderly:
             if self.world.now > deadline:
                 where = "the end" if stages.over else stages.stages[stages.index].what
                 raise BrokenInvariantError(f"not settled within {LIMIT_S:g} s: {where}")
-        writes, until = self.monitor.writes, self.world.now + IDLE_S
+        writes, until = self.monitor.writes, self.world.now + idle_s
         while self.world.now < until:
             self.turn()
         if self.monitor.writes != writes:

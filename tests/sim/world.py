@@ -66,6 +66,7 @@ class World:
     hung: set[str] = field(default_factory=set)
     stuck: bool = False
     addresses: int = 0
+    _calm_at: int = -1
 
     def __post_init__(self) -> None:
         self.server = Server(self.clock.now)
@@ -153,8 +154,11 @@ class World:
     def enabled(self) -> list[Step]:
         """Everything that can happen now."""
         steps = [step for at, step in self._timers() if at <= self.now]
-        steps += self._slices()
-        steps += self._garbage()
+        if self._calm_at != self.server.version:
+            controllers = [*self._slices(), *self._garbage()]
+            steps += controllers
+            if not controllers:
+                self._calm_at = self.server.version
         return steps
 
     def _timers(self) -> Iterator[tuple[float, Step]]:
