@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rayservice_operator.api import names
-from rayservice_operator.cluster import auth, autoscaler, children, gcs, services
+from rayservice_operator.cluster import auth, autoscaler, children, gcs, ingress, services
 from rayservice_operator.cluster.pod import build_head, build_worker
 from rayservice_operator.cluster.view import ClusterView, view_of
 from rayservice_operator.core.config import OperatorConfig
@@ -103,6 +103,30 @@ def test_serve_service_only_when_asked_for() -> None:
     assert service["metadata"]["name"] == "demo-serve-svc"
     assert service["spec"]["selector"] == {names.CLUSTER: "demo", names.SERVE: "true"}
     assert services.serve_service(view(of_service(cluster))) is None
+
+
+# --- ingress
+
+
+def test_ingress_of_the_dashboard() -> None:
+    assert ingress.ingress(view(raycluster())) is None
+    cluster = with_head(enableIngress=True, ingressOptions={"host": "ray.example", "tls": [{"secretName": "cert"}]})
+    mine = {
+        "nginx.ingress.kubernetes.io/rewrite-target": "/",
+        names.FT_ENABLED: "false",
+        ingress.CLASS_ANNOTATION: "nginx",
+    }
+    cluster["metadata"]["annotations"] = {**mine, "argocd.argoproj.io/tracking-id": "x"}
+    found = ingress.ingress(view(cluster))
+    assert found is not None
+    assert found["metadata"]["annotations"] == {"nginx.ingress.kubernetes.io/rewrite-target": "/"}
+    assert found["spec"]["ingressClassName"] == "nginx"
+    assert found["spec"]["tls"] == [{"secretName": "cert"}]
+    (rule,) = found["spec"]["rules"]
+    assert rule["host"] == "ray.example"
+    (path,) = rule["http"]["paths"]
+    assert (path["path"], path["pathType"]) == ("/", "Prefix")
+    assert path["backend"]["service"] == {"name": "demo-head-svc", "port": {"number": 8265}}
 
 
 # --- what is applied

@@ -13,7 +13,7 @@ from typing import Final
 from rayservice_operator.api.conditions import ClusterCondition, ClusterReason
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_raycluster
-from rayservice_operator.cluster import auth, autoscaler, children, dryrun, gcs, services, status, termination
+from rayservice_operator.cluster import auth, autoscaler, children, dryrun, gcs, ingress, services, status, termination
 from rayservice_operator.cluster.dryrun import Opinion, Verdict
 from rayservice_operator.cluster.plan import Plan, Problem, Scene, earliest
 from rayservice_operator.cluster.pod import build_head, build_worker, head_name
@@ -138,9 +138,10 @@ def _finalizer(scene: Scene) -> Plan:
 
 
 def _applied(scene: Scene) -> Plan:
-    """Services and the autoscaler's rights."""
-    serve = services.serve_service(scene.view)
-    wanted = [*autoscaler.rbac(scene.view), services.head_service(scene.view), *([serve] if serve else [])]
+    """The autoscaler's rights, services, ingress."""
+    view = scene.view
+    optional = (services.serve_service(view), ingress.ingress(view))
+    wanted = [*autoscaler.rbac(view), services.head_service(view), *(obj for obj in optional if obj)]
     return Plan(tuple(children.changes(scene.snapshot.children, wanted)))
 
 
@@ -252,7 +253,10 @@ def _secret(scene: Scene) -> tuple[Action, ...]:
 def _removed(removals: Iterable[Removal]) -> Plan:
     """Deletions. A pod whose Ray has ended goes at once, so that the sidecars in it do not outlive its successor."""
     todo = list(removals)
-    return Plan(tuple(Delete(item.pod.ref, grace_seconds=0 if item.pod.dead else None) for item in todo), _told(todo))
+    return Plan(
+        tuple(Delete(item.pod.ref, grace_seconds=0 if item.pod.dead else item.grace_seconds) for item in todo),
+        _told(todo),
+    )
 
 
 # Notes: told once, when something changes.

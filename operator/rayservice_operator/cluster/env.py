@@ -19,8 +19,15 @@ SERVICE_ENV: Final = {
     "RAY_gcs_server_request_timeout_seconds": "5",
     "RAY_SERVE_KV_TIMEOUT_S": "5",
 }
-"""Only in clusters of a RayService: fail over sooner than batch work wants to. RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
-belongs here as well once pods are drained on shutdown; KubeRay leaves it out (ray#64454)."""
+"""Only in clusters of a RayService: fail over sooner than batch work wants to."""
+
+DRAIN_TIMEOUT: Final = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+HEAD_DRAIN_S: Final = 5
+"""On SIGTERM a Ray node drains first, for 30 s unless told otherwise (ray 2.60, ``_private/node.py``; ray#64454).
+
+A worker is done as soon as its replicas have moved. A head never is, because the Serve controller stays on it: it
+would only hold back its successor for the whole time. Requests under way get these few seconds.
+"""
 
 
 def variable(name: str, value: str) -> Env:
@@ -63,6 +70,7 @@ def ray_env(view: ClusterView, group: GroupView, ray_start_line: str) -> list[En
             result.append(variable("RAY_enable_autoscaler_v2", "true" if view.autoscaler_v2 else "false"))
     if view.owned_by_service:
         result += [variable(name, value) for name, value in SERVICE_ENV.items()]
+        result += [variable(DRAIN_TIMEOUT, str(HEAD_DRAIN_S))] if group.is_head else []
     result += gcs.env(view, group)
     result += auth.env(view)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from rayservice_operator.cluster.pods import PodView
 
@@ -16,12 +17,20 @@ class Replacement:
     instead_of: PodView | None = None
 
 
+SESSION_OVER_GRACE_S: Final = 5
+"""A worker without its head would try to drain for 30 s with nobody to ask, holding what its successor needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A pod to delete, and why (ends a sentence that begins «deleted, because»)."""
+    """A pod to delete, and why (ends a sentence that begins «deleted, because»).
+
+    ``grace_seconds``: None leaves the pod's own.
+    """
 
     pod: PodView
     why: str
+    grace_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ def plan_group(
 
     removals += [Removal(pod, "its node is lost") for pod in present if pod.lost]
     living = [pod for pod in present if pod.living]
-    removals += [Removal(pod, "its Ray session is over") for pod in living if pod.name in stale]
+    removals += [Removal(pod, "its Ray session is over", SESSION_OVER_GRACE_S) for pod in living if pod.name in stale]
     living = [pod for pod in living if pod.name not in stale]
 
     dead = sorted((pod for pod in present if pod.dead), key=lambda pod: (pod.replace_at, pod.name))
