@@ -132,15 +132,21 @@ class Monitor:
         live = [name_of(c) for c in mine if not is_terminating(c)]
         if len(live) > MAX_LIVE_CLUSTERS:
             self._fail(f"more than two live clusters: {live}")
-        going = change.verb == "delete" and change.by == names.FIELD_MANAGER
-        if going and name_of(cluster) in self.demoted:
-            service = self._owner(cluster)
-            leaving = service is None or is_terminating(service) or _suspending(service)
-            waited = self.world.now - self.demoted[name_of(cluster)]
-            if not leaving and waited < DELETION_DELAY_S:
-                self._fail(f"{name_of(cluster)} was deleted {waited:.1f} s after it was active")
+        if change.verb == "delete" and change.by == names.FIELD_MANAGER:
+            self._cluster_deleted(cluster)
         if change.new is None:
             self.demoted.pop(name_of(cluster), None)
+
+    def _cluster_deleted(self, cluster: Manifest) -> None:
+        """By the operator."""
+        service, name = self._owner(cluster), name_of(cluster)
+        if service is None or is_terminating(service) or _suspending(service):
+            return
+        if name == _role(service.get("status") or {}, "active"):
+            self._fail(f"{name} was deleted while it was active")
+        waited = self.world.now - self.demoted.get(name, 0.0)
+        if waited < DELETION_DELAY_S:
+            self._fail(f"{name} was deleted {waited:.1f} s after it was active")
 
     def _owner(self, cluster: Manifest) -> Manifest | None:
         services = self.world.server.kind("RayService")

@@ -54,7 +54,7 @@ def forgetful(snapshot: ServiceSnapshot, decision: Decision) -> Decision:
     ("mistake", "told"),
     [
         (chatty, "writes at once"),
-        (hasty, "after it was active"),
+        (hasty, "while it was active"),
         (credulous, "Ready=True without endpoints"),
         (forgetful, "observedGeneration"),
     ],
