@@ -69,7 +69,7 @@ def load(targets: Iterable[str], cluster: str, steps: Steps | None = None) -> No
 
 
 def _load_local(target: str, steps: Steps) -> None:
-    state = State.named("default")
+    state = State.named()
     loaded = cache_dir() / "images" / f"{target}.loaded"
     fingerprint = str(_read(target)["fingerprint"])
     names = images.present(state)

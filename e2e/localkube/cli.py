@@ -8,12 +8,13 @@ from pathlib import Path
 from e2e.localkube import images, light
 from e2e.localkube.cluster import Cluster
 from e2e.localkube.errors import LocalKubeError
+from e2e.localkube.paths import default_name
 from e2e.localkube.progress import note
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m e2e.localkube", description=__doc__)
-    parser.add_argument("--name", default="default", help="which cluster (one at a time can run)")
+    parser.add_argument("--name", default=default_name(), help="which cluster (one at a time can run)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the cluster, or what of it has died")
     command = commands.add_parser("down", help="stop it and remove every trace but the cache")

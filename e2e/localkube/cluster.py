@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from e2e.localkube import binaries, components, containerd, debian, host, images, pki
 from e2e.localkube.components import Component
 from e2e.localkube.errors import LocalKubeError
-from e2e.localkube.paths import State, cache_dir
+from e2e.localkube.paths import State, cache_dir, default_name
 from e2e.localkube.process import Process, spawn
 from e2e.localkube.progress import Steps, note, wait_until
 from e2e.localkube.settings import NODE, Settings
@@ -44,7 +44,7 @@ _HINTS = {
 class Cluster:
     """One local cluster by name; only one at a time can run on a machine, since kube-proxy's chains are the host's."""
 
-    name: str = "default"
+    name: str = field(default_factory=default_name)
 
     @property
     def state(self) -> State:
@@ -73,7 +73,7 @@ class Cluster:
             binaries.ensure(program, steps)
         settings = self._settings()
         host.remember_and_set_sysctls(self.state.root / "sysctls.json")
-        host.create_cgroup()
+        host.create_cgroup(self.state.label)
         pki.create(self.state.pki, node=NODE, addresses=components.certificate_addresses(settings))
         parts = components.build(self.state, settings)
         components.admin_kubeconfig(self.state, settings)
@@ -256,10 +256,11 @@ class Cluster:
         record.unlink(missing_ok=True)
 
     def _clean(self) -> None:
-        host.kill_pods()
+        label = self.state.label
+        host.kill_pods(label)
         host.unmount_below(self.state.root)
-        host.remove_cgroup()
+        host.remove_cgroup(label)
         host.remove_chains()
         host.restore_sysctls(self.state.root / "sysctls.json")
         host.remove_tree(self.state.root)
-        host.remove_fixed_folders()
+        host.remove_fixed_folders(label)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from e2e.localkube import binaries, containerd, host, images, kubeconfig
+from e2e.localkube import binaries, containerd, images, kubeconfig
 from e2e.localkube.paths import State
 from e2e.localkube.settings import API_SERVICE, DNS_SERVICE, NODE, POD_RANGE, SERVICE_RANGE, Settings
 
@@ -198,7 +198,7 @@ def _kubelet_config(state: State, settings: Settings, resolv: Path) -> dict[str,
         "podLogsDir": str(state.dir("pod-logs")),
         "volumePluginDir": str(state.dir("kubelet-plugins")),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{host.CGROUP}",
+        "cgroupRoot": f"/{state.label}",
         "failCgroupV1": False,
         "enforceNodeAllocatable": ["pods"],
         "clusterDNS": [DNS_SERVICE],

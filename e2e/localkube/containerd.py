@@ -96,7 +96,7 @@ def _network(state: State) -> dict[str, object]:
     }
     return {
         "cniVersion": "0.4.0",
-        "name": host.NETWORK,
+        "name": state.label,
         "plugins": [
             {"type": "ptp", "ipMasq": True, "ipam": ipam},
             {"type": "portmap", "capabilities": {"portMappings": True}},
@@ -155,7 +155,7 @@ def shims(state: State) -> list[Process]:
 
 def remove_pods(state: State) -> None:
     """End all pods at once and remove their records; the images stay."""
-    host.kill_pods()
+    host.kill_pods(state.label)
     for shim in shims(state):
         shim.signal(signal.SIGKILL)
     for shim in shims(state):

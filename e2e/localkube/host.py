@@ -18,12 +18,6 @@ from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.process import Process
 from e2e.localkube.shell import run
 
-CGROUP = "localkube"
-"""All pods live in this control group, so that ours are known from anybody else's."""
-
-NETWORK = "localkube"
-"""Name of the CNI network, part of the names of the results that CNI caches."""
-
 _CHAINS = ("KUBE-", "CNI-")
 _WANTED = {"net/ipv4/ip_forward": "1"}
 # The kubelet and kube-proxy set these by themselves.
@@ -151,57 +145,57 @@ def _cgroup_roots() -> list[Path]:
     return roots
 
 
-def create_cgroup() -> None:
-    """The kubelet wants its root group to exist in each hierarchy."""
+def create_cgroup(name: str) -> None:
+    """All pods live in one group, so that ours are known; the kubelet wants it to exist in each hierarchy."""
     for root in _cgroup_roots():
         if root == Path("/sys/fs/cgroup/unified"):  # the hybrid layout's second tree, which the kubelet doesn't use
             continue
-        group = root / CGROUP
+        group = root / name
         group.mkdir(exist_ok=True)
-        for name in ("cpuset.cpus", "cpuset.mems"):  # v1: a new group has none, and no task may enter it
-            ours, above = group / name, root / name
+        for setting in ("cpuset.cpus", "cpuset.mems"):  # v1: a new group has none, and no task may enter it
+            ours, above = group / setting, root / setting
             if ours.exists() and above.exists() and not ours.read_text().strip():
                 with contextlib.suppress(OSError):
                     ours.write_text(above.read_text())
         controllers = root / "cgroup.controllers"
         if controllers.exists():
-            wanted = " ".join(f"+{name}" for name in controllers.read_text().split())
+            wanted = " ".join(f"+{controller}" for controller in controllers.read_text().split())
             for subtree in (root / "cgroup.subtree_control", group / "cgroup.subtree_control"):
                 with contextlib.suppress(OSError):
                     subtree.write_text(wanted)
 
 
-def _groups() -> Iterator[Path]:
-    """Our groups, children before parents."""
+def _groups(name: str) -> Iterator[Path]:
+    """Our group and those below it, children before parents."""
     for root in _cgroup_roots():
-        if (root / CGROUP).is_dir():
-            for folder, _, _ in os.walk(root / CGROUP, topdown=False):
+        if (root / name).is_dir():
+            for folder, _, _ in os.walk(root / name, topdown=False):
                 yield Path(folder)
 
 
-def pod_processes() -> set[int]:
+def pod_processes(name: str) -> set[int]:
     pids: set[int] = set()
-    for group in _groups():
+    for group in _groups(name):
         with contextlib.suppress(OSError):
             pids.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
     return pids
 
 
-def kill_pods() -> None:
+def kill_pods(name: str) -> None:
     """End every process in our control group."""
     deadline = time.monotonic() + 10
-    while (pids := pod_processes()) and time.monotonic() < deadline:
+    while (pids := pod_processes(name)) and time.monotonic() < deadline:
         for pid in pids:
             if process := Process.of(pid):
                 process.signal(signal.SIGKILL)
         time.sleep(0.05)
 
 
-def remove_cgroup() -> None:
+def remove_cgroup(name: str) -> None:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         left = False
-        for group in _groups():
+        for group in _groups(name):
             try:
                 group.rmdir()
             except OSError:
@@ -230,11 +224,11 @@ def _unescape(mountpoint: str) -> str:
     return mountpoint.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 
 
-def remove_fixed_folders() -> None:
+def remove_fixed_folders(network: str) -> None:
     """Folders whose place the kubelet and CNI fix: remove what is ours, and the folder if nothing else is in it."""
     results = Path("/var/lib/cni/results")
     if results.is_dir():
-        for path in results.glob(f"{NETWORK}-*"):
+        for path in results.glob(f"{network}-*"):
             path.unlink(missing_ok=True)
     links = Path("/var/log/containers")
     if links.is_dir():

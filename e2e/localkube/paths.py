@@ -14,6 +14,11 @@ def cache_dir() -> Path:
     return path.resolve()
 
 
+def default_name() -> str:
+    """Which local cluster is meant when none is named (``LOCALKUBE_NAME`` names another)."""
+    return os.environ.get("LOCALKUBE_NAME") or "default"
+
+
 @dataclass(frozen=True)
 class State:
     """The folder of one cluster. Everything in it goes with ``down``."""
@@ -21,8 +26,13 @@ class State:
     root: Path
 
     @classmethod
-    def named(cls, name: str) -> "State":
-        return cls(cache_dir() / "localkube" / name)
+    def named(cls, name: str = "") -> "State":
+        return cls(cache_dir() / "localkube" / (name or default_name()))
+
+    @property
+    def label(self) -> str:
+        """Marks what belongs to this cluster outside its folder: control group, CNI network."""
+        return "localkube" if self.root.name == "default" else f"localkube-{self.root.name}"
 
     def dir(self, *parts: str) -> Path:
         path = self.root.joinpath(*parts)
