@@ -20,6 +20,7 @@ from rayservice_operator.core.objects import Manifest, owner_reference
 
 HEAD_UID: Final = "rayservice.ray.io/head-uid"
 """Annotation of a worker: UID of the head pod in whose session it was started."""
+
 WORKER_GRACE_S: Final = 60
 """Longer than Ray's drain on SIGTERM (30 s), so that a worker is not killed while its requests move."""
 
