@@ -6,10 +6,11 @@ import asyncio
 import base64
 import contextlib
 import logging
+import random
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
 from rayservice_operator.core.config import OperatorConfig
@@ -43,6 +44,11 @@ Decide: TypeAlias = Callable[[Any, float], Decision]
 TokenGetter: TypeAlias = Callable[[str, str], Awaitable[str | None]]
 NewObservers: TypeAlias = Callable[[Callable[[Key], None], Clock, TokenGetter], Observers]
 """``ray.observer.ObserverPool``: told whom to call on news, the clock, and how to read a token's Secret."""
+
+RESYNC_S: Final = (300.0, 600.0)
+"""All objects are reconciled again after a random time in this range."""
+
+_CANCEL_S: Final = 5.0
 
 TOKEN_KEY: Final = "auth_token"
 """Key of a Ray cluster's token in its Secret, as KubeRay names it."""
@@ -101,7 +107,8 @@ class App:
         )
         self.port = settings.http_port
         self._stop = asyncio.Event()
-        self._lost: LeadershipLost | None = None
+        self._fatal = ""
+        self._keeping: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._wire_metrics()
@@ -122,17 +129,17 @@ class App:
             self.health.phase = "stopping"
             await self._shut_down()
             await runner.cleanup()
-        if self._lost is not None:
-            log.error("leadership lost: %s; the process ends", self._lost)
-            return 1
-        return 0
+        if self._fatal:
+            log.error("%s; the process ends", self._fatal)
+        return 1 if self._fatal else 0
 
     async def _start(self) -> None:
         """From a warm-up to the first reconcile."""
         if self.elector is not None:
             self.health.phase = "standby"
             await self.elector.acquire()
-            self._spawn("keep the lease", self._keep(self.elector))
+            self._keeping = asyncio.create_task(self._keep(self.elector), name="keep the lease")
+            self._track(self._keeping)
         self.health.phase = "syncing"
         for reflector in self.lists:
             self._spawn(f"list {reflector}", reflector.run_lists())
@@ -141,7 +148,7 @@ class App:
             await reflector.synced.wait()
         self._spawn("events", self.recorder.run())
         self._spawn("kopf", self.primaries.run())
-        self.reconciler.resync()
+        self._spawn("resync", self._resync())
         for number in range(self.settings.workers):
             task = asyncio.create_task(self.reconciler.work(), name=f"worker {number}")
             task.add_done_callback(self._ended)
@@ -153,23 +160,28 @@ class App:
         try:
             await elector.keep()
         except LeadershipLost as lost:
-            self._lost = lost
+            self._fatal = f"leadership lost: {lost}"
             self._stop.set()
+
+    async def _resync(self) -> None:
+        """Everything is looked at from time to time, for what no event tells of. It writes nothing if all is well."""
+        while True:
+            self.reconciler.resync()
+            await asyncio.sleep(random.uniform(*RESYNC_S))
 
     async def _shut_down(self) -> None:
         """Let running reconciles end, then give the lease back, then cut all connections."""
-        grace = 0.0 if self._lost is not None else self.settings.stop_grace_s
-        await self.reconciler.stop(self._workers, grace)
-        if self._workers and self._lost is None:
+        await self.reconciler.stop(self._workers, 0.0 if self._fatal else self.settings.stop_grace_s)
+        if self.elector is not None:
+            if self._keeping is not None:
+                await _cancel({self._keeping})
+            await self.elector.release()
+        if self._workers and not self._fatal:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self.recorder.flush()
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await _cancel(self._background)
         await self.observers.close()
-        if self.elector is not None:
-            await self.elector.release()
         await self.api.close()
 
     # --- parts
@@ -188,7 +200,9 @@ class App:
                 loop.add_signal_handler(number, self.stop)
 
     def _spawn(self, name: str, coro: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coro, name=name)
+        self._track(asyncio.create_task(coro, name=name))
+
+    def _track(self, task: asyncio.Task[None]) -> None:
         self._background.add(task)
         task.add_done_callback(self._ended)
 
@@ -197,8 +211,8 @@ class App:
         if task.cancelled() or self._stop.is_set():
             return
         error = task.exception()
-        log.critical("%s ended; the process ends", task.get_name(), exc_info=error)
-        self._lost = LeadershipLost(f"{task.get_name()} ended")
+        log.critical("a task ended by a mistake in the operator", exc_info=error, extra={"task": task.get_name()})
+        self._fatal = f"{task.get_name()} ended"
         self._stop.set()
 
     async def _until_stop(self, start: Coroutine[Any, Any, None]) -> bool:
@@ -237,3 +251,11 @@ class App:
         for kind in (*CHILD_KINDS, *KINDS):
             mine = [r for r in (*self.children, *self.lists) if r.kind == kind]
             self.metrics.watch_kind(kind, lambda mine=mine: max(r.age() for r in mine))  # type: ignore[misc]
+
+
+async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel and wait, but not for ever: the process is about to end anyway."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CANCEL_S)
