@@ -273,7 +273,7 @@ def test_init_container_ends_when_the_port_opens() -> None:
 
 def test_workers_of_a_service_outlive_rays_drain_and_its_head_does_not_wait_for_one() -> None:
     """Ray drains for 30 s on SIGTERM; Kubernetes kills after 30 s unless told otherwise."""
-    cluster = of_service(raycluster())
+    cluster = of_service(raycluster(group()))
     assert worker(cluster)["spec"]["terminationGracePeriodSeconds"] == 60
     assert "terminationGracePeriodSeconds" not in head(cluster)["spec"]
     drain = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"

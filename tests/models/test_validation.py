@@ -452,14 +452,6 @@ CASES = [
         "not available",
     ),
     Case(
-        "ingress",
-        {f"{HEAD}.enableIngress": True},
-        {f"{HEAD}.enableIngress": False},
-        f"{HEAD}.enableIngress",
-        "not available",
-        "-head-svc",
-    ),
-    Case(
         "network policy",
         {f"{CLUSTER}.networkPolicy": {"mode": "DenyAll"}},
         {},

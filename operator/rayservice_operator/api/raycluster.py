@@ -71,7 +71,7 @@ class HeadGroupSpec(ApiModel):
     head_service: OpenObject | None = None
     """Template of the head service."""
     enable_ingress: bool = False
-    """Whether an Ingress for the dashboard is made. Not available in this version."""
+    """Whether an Ingress for the dashboard is made."""
     ingress_options: IngressOptions | None = None
     """Shape of that Ingress."""
 

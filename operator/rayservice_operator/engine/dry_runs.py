@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from rayservice_operator.core.decision import DryRunResult
 from rayservice_operator.core.keys import Key
 
-MAX_PER_KEY = 32
+MAX_PER_KEY = 512
+"""A RayCluster asks once for its head and once for each worker group, of which the CRD allows 250."""
+
 MAX_KEYS = 2000
 
 

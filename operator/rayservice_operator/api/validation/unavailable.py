@@ -36,11 +36,6 @@ CLUSTER_FEATURES: Final[tuple[ClusterFeature, ...]] = (
         "Remove it; mode: token without it uses a token from a Secret",
     ),
     ClusterFeature(
-        ("headGroupSpec", "enableIngress"),
-        lambda spec: spec.head_group_spec.enable_ingress,
-        "Remove it and write an Ingress of your own to port 8265 of the Service <name>-head-svc",
-    ),
-    ClusterFeature(
         ("tlsOptions", "enabled"),
         lambda spec: (spec.tls_options or TlsOptions()).enabled,
         "Remove tlsOptions",
