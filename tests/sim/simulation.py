@@ -112,6 +112,7 @@ class Orderly:
             if on_put is not None:
                 on_put(what)
 
+        self._stage_time = self.world.now
         self.process = Process(self.world, gate or OpenGate(), everything.transcript.said, on_put=put)
 
     def finish(self, idle_s: float = IDLE_S) -> None:
@@ -132,12 +133,7 @@ class Orderly:
 
     def quiet(self) -> bool:
         """Whether the operator has not written anything for a while."""
-        return self.world.now - max(self.monitor.last_write, self._staged_at()) > QUIET_S
-
-    def _staged_at(self) -> float:
-        return self._stage_time
-
-    _stage_time = 0.0
+        return self.world.now - max(self.monitor.last_write, self._stage_time) > QUIET_S
 
     def turn(self) -> None:
         """Everything that can happen now, then the clock goes on to the next thing."""

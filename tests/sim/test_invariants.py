@@ -56,7 +56,7 @@ def forgetful(snapshot: ServiceSnapshot, decision: Decision) -> Decision:
         (chatty, "writes at once"),
         (hasty, "while it was active"),
         (credulous, "Ready=True without endpoints"),
-        (forgetful, "observedGeneration"),
+        (forgetful, "not settled"),
     ],
 )
 def test_mistake_is_noticed(mistake: Mistake, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
