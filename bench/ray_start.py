@@ -102,10 +102,10 @@ def cpu_seconds(ray: real_ray.RealRay) -> Counter[str]:
             command = (Path("/proc") / str(pid) / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        title = command[0].decode(errors="replace")
-        script = next((Path(c.decode()).stem for c in command[1:4] if c.endswith(b".py")), "")
+        words = " ".join(part.decode(errors="replace") for part in command).split()
+        script = next((word for word in words if word.endswith((".py", "/ray", "forkserver"))), words[0])
         ticks = sum(int(fields[index]) for index in (11, 12, 13, 14))  # utime, stime, cutime, cstime
-        used[script or Path(title.split()[0]).name] += ticks / os.sysconf("SC_CLK_TCK")
+        used[Path(script).name] += ticks / os.sysconf("SC_CLK_TCK")
     return used
 
 
