@@ -11,6 +11,8 @@ import kopf
 import pytest
 
 from e2e.localkube import light
+from e2e.localkube.errors import LocalKubeError
+from e2e.localkube.progress import wait_until
 from rayservice_operator.kube.client import KubeClient
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -21,9 +23,25 @@ _numbers = itertools.count(1)
 def apiserver() -> Iterator[light.Api]:
     """Shared by all tests that do not restart it."""
     with light.apiserver() as api:
-        api.kubectl("apply", "--server-side", "-f", str(CRDS))
-        api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install_crds(api)
         yield api
+
+
+def install_crds(api: light.Api) -> None:
+    """Apply the CRDs and wait until their kinds are served.
+
+    Not by ``kubectl wait``: it fails on a CRD that has no conditions yet.
+    """
+    api.kubectl("apply", "--server-side", "-f", str(CRDS))
+
+    def served() -> bool:
+        try:
+            api.kubectl("get", "rayservices,rayclusters", "--all-namespaces")
+        except LocalKubeError:
+            return False
+        return True
+
+    wait_until(served, seconds=60, what="kinds of the CRDs served")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rayservice_operator.core.objects import name_of, ref
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.errors import ApiError
 from rayservice_operator.kube.resources import reference
-from tests.api.conftest import CRDS, connection
+from tests.api.conftest import connection, install_crds
 from tests.api.test_kube_app import WAIT_S, ray_service, running, serving, until
 
 # kopf closes its connections politely; the test's event loop does not wait for the farewell.
@@ -28,8 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def own() -> Iterator[light.Api]:
     """An API server of our own, to restart."""
     with light.apiserver() as api:
-        api.kubectl("apply", "--server-side", "-f", str(CRDS))
-        api.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        install_crds(api)
         yield api
 
 
