@@ -177,6 +177,21 @@ async def test_the_same_failure_with_another_drawn_name_is_the_same_event(bench:
     assert all(same_as for _, same_as in bench.recorder.notes)
 
 
+async def test_a_lasting_failure_is_one_log_line(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.executor.fail = ActionFailed("create Pod ns/p", Forbidden(403, "Forbidden", "exceeded quota"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            await bench.step()
+            bench.clock.advance(10)
+        assert len(caplog.records) == 1
+        bench.executor.fail = None
+        await bench.step()
+        bench.executor.fail = ActionFailed("create Pod ns/p", Forbidden(403, "Forbidden", "exceeded quota"))
+        bench.queue.add(KEY)
+        await bench.step()
+        assert len(caplog.records) == 2
+
+
 @pytest.mark.parametrize("error", [Conflict(409, "Conflict", "changed"), Unreachable("no answer")])
 async def test_passing_trouble_is_told_only_when_it_lasts(bench: Bench, error: ApiError) -> None:
     bench.executor.fail = ActionFailed("patch Pod ns/p", error)

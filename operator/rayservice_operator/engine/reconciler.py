@@ -102,6 +102,7 @@ class Reconciler:
         self._on_reconcile = on_reconcile
         self._idle: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._told: dict[Key, str] = {}  # failures that are in the log already: one line each, not one per try
         store.subscribe(self._mark)
 
     def _mark(self, change: Change) -> None:
@@ -144,6 +145,7 @@ class Reconciler:
         began, result = time.monotonic(), "error"
         try:
             result = await self.reconcile(key)
+            self._told.pop(key, None)
         except ActionFailed as failure:
             if isinstance(failure.error, Conflict):
                 result = "conflict"
@@ -186,8 +188,12 @@ class Reconciler:
     def _failed(self, key: Key, what: str, error: ApiError, kind: str = "") -> None:
         failures = self._queue.failures(key) + 1
         quiet = isinstance(error, _PASSING) and failures < PATIENCE
+        kind_of_failure = f"{what.split(' ')[:2]} {type(error).__name__}"
+        news = not quiet and self._told.get(key) != kind_of_failure
+        if news:
+            self._told[key] = kind_of_failure
         log.log(
-            logging.DEBUG if quiet else logging.WARNING,
+            logging.WARNING if news else logging.DEBUG,
             "cannot %s: %s",
             what,
             error,
@@ -200,7 +206,7 @@ class Reconciler:
         step = _NEXT_STEP.get(type(error), "It is tried again by itself.")
         note = Note("ReconcileFailed", f"Cannot {what}: {error.message}. {step}", Level.WARNING)
         # Names drawn by the server and numbers in messages would make each failure look new.
-        self._recorder.record(obj, note, same_as=f"{what.split(' ')[:2]} {type(error).__name__}")
+        self._recorder.record(obj, note, same_as=kind_of_failure)
 
     def _broken(self, key: Key, error: Exception) -> None:
         log.error("reconcile failed by a mistake in the operator", exc_info=error, extra={"object": str(key)})
