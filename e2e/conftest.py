@@ -22,6 +22,7 @@ from e2e.images import TARGETS
 from e2e.localkube import binaries
 from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.progress import Steps
+from e2e.operators import HelmOperator, HostOperator, Operator, on_host
 from e2e.support import Kube, Object, account, wait_for
 
 _GONE_SECONDS = 60.0
@@ -38,20 +39,27 @@ def cluster(pytestconfig: pytest.Config) -> Target:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Target, pytestconfig: pytest.Config) -> Target:
-    """The cluster with the operator installed by Helm and Ready."""
+def operator(cluster: Target, pytestconfig: pytest.Config) -> Iterator[Operator]:
+    """The operator at work: installed by Helm, or with OPERATOR=host a process of this machine."""
     steps = Steps()
+    if on_host():
+        process = HostOperator(cluster)
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(deploy.ROOT / "crds"))
+        process.start()
+        yield process
+        process.stop()
+        return
     with _shown(pytestconfig):
         binaries.ensure("helm", steps)
         with steps.step("operator (Helm)"):
             deploy.install(cluster)
-    return cluster
+    yield HelmOperator(cluster)
 
 
 @pytest.fixture(scope="session")
-def kube(operator: Target) -> Kube:
+def kube(operator: Operator) -> Kube:
     """The API of the cluster that the operator runs in."""
-    return Kube(operator)
+    return Kube(operator.target)
 
 
 @pytest.fixture
@@ -60,12 +68,20 @@ def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
 
     When the test failed, all there is to see in it becomes part of the report.
     """
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    yield from _namespace(kube, request.node.name.removeprefix("test_"))
+
+
+@pytest.fixture(scope="module")
+def module_namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same for all tests of a file, which then share a RayService."""
+    yield from _namespace(kube, request.node.name.rpartition("test_")[2].removesuffix(".py"))
+
+
+def _namespace(kube: Kube, title: str) -> Iterator[str]:
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     name = f"e2e-{words[:40].strip('-')}-{secrets.token_hex(2)}"
     kube.core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
     yield name
-    if getattr(request.node, "failed", False):
-        request.node.add_report_section("call", "cluster", account(kube, name))
     try:
         _empty(kube, name)
     finally:
@@ -104,10 +120,13 @@ def _ray_objects(kube: Kube, namespace: str) -> list[Object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let fixtures know whether their test failed."""
+    """A test that failed is reported with all there is to see in its namespace at that moment."""
     report = yield
-    if report.when == "call":
-        item.failed = report.failed  # type: ignore[attr-defined]
+    values: Object = getattr(item, "funcargs", {})
+    if report.failed and report.when != "teardown" and "kube" in values:
+        for fixture in ("namespace", "module_namespace"):
+            if fixture in values:
+                report.sections.append(("cluster", account(values["kube"], values[fixture])))
     return report
 
 

@@ -21,7 +21,7 @@ def install(target: Target, *, values: tuple[str, ...] = (), timeout_seconds: in
     for setting in settings:
         args += ["--set", setting]
     target.helm(*args)
-    name = _deployment(target)
+    name = deployment(target)
     # The tag stays when the image changes, so the pods are told by an annotation that they run something else now.
     annotations = {"rayservice-operator/image": image_fingerprint("operator")}
     patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
@@ -34,7 +34,8 @@ def install(target: Target, *, values: tuple[str, ...] = (), timeout_seconds: in
         raise LocalKubeError(msg) from error
 
 
-def _deployment(target: Target) -> str:
+def deployment(target: Target) -> str:
+    """The operator's Deployment, as kubectl names it."""
     names = target.kubectl("get", "deployment", "-n", NAMESPACE, "-l", SELECTOR, "-o", "name").split()
     if len(names) != 1:
         msg = f"expected one Deployment with {SELECTOR} in {NAMESPACE}, found {names}"

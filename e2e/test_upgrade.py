@@ -1,0 +1,66 @@
+"""A change that needs new pods: a second cluster comes up and takes over under load, and nobody notices."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from e2e.manifests import cluster_spec, rayservice, with_env, worker_group
+from e2e.rayservices import Service, ray_pods, watched
+from e2e.support import Kube, LoadPod, condition, is_true
+
+pytestmark = pytest.mark.timeout(420)
+
+NAME = "upgraded"
+DELAY_SECONDS = 10
+DELETE_AFTER = "rayservice.ray.io/delete-after"
+
+
+def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: str) -> None:
+    spec = cluster_spec(worker_group())
+    kube.apply(rayservice(NAME, spec, rayClusterDeletionDelaySeconds=DELAY_SECONDS), namespace)
+    service = Service(kube, namespace, NAME)
+    service.wait_settled()
+    old, before = service.active(), service.answer()
+
+    url = f"http://{NAME}-serve-svc:8000/"
+    with watched(service) as history, LoadPod(kube, namespace, url, rate=20) as load:
+        service.patch(rayClusterConfig=with_env(spec, "RELEASE", "2"))
+        service.wait(lambda: service.active() not in {"", old}, "the new cluster active", timeout=240)
+        promoted = _time(condition(service.get(), "UpgradeInProgress")["lastTransitionTime"])
+        new = service.active()
+        after = service.wait_answer(lambda answer: answer["pod"].startswith(f"{new}-"), "an answer from new pods")
+        due = service.wait(lambda: _delete_after(kube, namespace, old), "the old cluster's time of deletion")
+        service.wait(lambda: old not in _clusters(kube, namespace), "the old cluster gone")
+        gone = datetime.now(UTC)
+        service.wait(
+            lambda: not ray_pods(kube, namespace, f"ray.io/cluster={old}"), "the old pods gone or on their way"
+        )
+        report = load.report()
+
+    assert not report.failures, str(report)
+    assert report.answered == report.sent > 0
+    assert after["pod"] != before["pod"]
+    assert (_time(due) - promoted).total_seconds() >= DELAY_SECONDS
+    assert gone >= _time(due), "not before its time"
+
+    # What anybody who watched has seen: the switch in one write, and Ready all along.
+    assert history.roles() == [(old, ""), (old, new), (new, "")]
+    assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
+    assert [status for status, _ in history.conditions("UpgradeInProgress")] == ["False", "True", "False"]
+    serve = kube.service(namespace, f"{NAME}-serve-svc")
+    assert serve["spec"]["selector"]["ray.io/cluster"] == new
+    obj = service.wait_settled()
+    assert is_true(obj, "Ready")
+
+
+def _clusters(kube: Kube, namespace: str) -> set[str]:
+    return {cluster["metadata"]["name"] for cluster in kube.rayclusters(namespace)}
+
+
+def _delete_after(kube: Kube, namespace: str, cluster: str) -> str:
+    annotations = kube.raycluster(namespace, cluster)["metadata"].get("annotations", {})
+    return str(annotations.get(DELETE_AFTER, ""))
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
