@@ -18,14 +18,18 @@ from tests.fakes.fake_ray import fake_ray
 from tests.ray import real_ray, scenario
 from tests.ray.scenario import Driver, Record
 
-pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(600), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(600)]
 
 STARTUP_S = 120.0
 
 
 @pytest.fixture(scope="module")
-async def records() -> tuple[dict[str, Record], dict[str, Record]]:
-    """The script's records: of the fake, of real Ray."""
+def records() -> tuple[dict[str, Record], dict[str, Record]]:
+    """The script's records: of the fake, of real Ray. Run once for all tests below."""
+    return asyncio.run(_both())
+
+
+async def _both() -> tuple[dict[str, Record], dict[str, Record]]:
     with real_ray.running() as ray:
         async with aiohttp.ClientSession() as http, fake_ray() as fake:
             ours = await scenario.run(Driver(http, f"http://127.0.0.1:{fake.port}", fake.serve_port))
@@ -52,17 +56,17 @@ async def _answers(driver: Driver, ray: real_ray.RealRay) -> None:
 Pair = tuple[dict[str, Record], dict[str, Record]]
 
 
-async def test_every_step_has_the_same_status(records: Pair) -> None:
+def test_every_step_has_the_same_status(records: Pair) -> None:
     ours, theirs = records
     assert {k: r.status for k, r in ours.items()} == {k: r.status for k, r in theirs.items()}
 
 
-async def test_applications_end_in_the_same_state(records: Pair) -> None:
+def test_applications_end_in_the_same_state(records: Pair) -> None:
     ours, theirs = records
     assert {k: _ends(r) for k, r in ours.items()} == {k: _ends(r) for k, r in theirs.items()}
 
 
-async def test_the_fake_passes_no_state_that_ray_does_not(records: Pair) -> None:
+def test_the_fake_passes_no_state_that_ray_does_not(records: Pair) -> None:
     """The other way round Ray may show more: it looks at its deployments one after another."""
     ours, theirs = records
     strange = {
@@ -75,26 +79,26 @@ async def test_the_fake_passes_no_state_that_ray_does_not(records: Pair) -> None
     assert not strange
 
 
-async def test_the_same_steps_replace_replicas(records: Pair) -> None:
+def test_the_same_steps_replace_replicas(records: Pair) -> None:
     ours, theirs = records
     steps = [k for k, r in theirs.items() if r.last]
     assert _kept(ours, steps) == _kept(theirs, steps)
 
 
-async def test_configs_are_echoed_alike(records: Pair) -> None:
+def test_configs_are_echoed_alike(records: Pair) -> None:
     ours, theirs = records
     for step, record in ours.items():
         assert _echoes(record) == _echoes(theirs[step]), step
 
 
-async def test_details_have_the_same_shape(records: Pair) -> None:
+def test_details_have_the_same_shape(records: Pair) -> None:
     """What the fake says, Ray says too, with the same types; Ray says more."""
     ours, theirs = records
     for step in ("first", "second_app", "broken"):
         assert _differences(_without_ids(ours[step].last), _without_ids(theirs[step].last), step) == []
 
 
-async def test_complaints_read_alike(records: Pair) -> None:
+def test_complaints_read_alike(records: Pair) -> None:
     ours, theirs = records
     assert {_field(ours[s].body) for s in _REFUSED} == {_field(theirs[s].body) for s in _REFUSED}
     last_line = [readable(r["policy_import"].body).splitlines()[-1] for r in records]
