@@ -62,6 +62,8 @@ def ray_env(view: ClusterView, group: GroupView, ray_start_line: str) -> list[En
         variable("RAY_ADDRESS", f"{host}:{view.gcs_port}"),
         variable("RAY_USAGE_STATS_KUBERAY_IN_USE", "1"),
         variable("RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE", "1"),
+        # On a starved node 30 s are not enough for the raylet to register, and giving up costs a container restart.
+        variable("RAY_raylet_start_wait_time_s", "120"),
     ]
     if group.is_head:
         tags = f"kuberay_version={view.config.version};kuberay_crd={view.owner_kind}"
