@@ -155,8 +155,8 @@ class Server:
         dropped = set(owners.get(mine, ())) - set(wanted) - others
         before = fields.leaves(live)
         new = fields.merge(live, wanted, dropped)
-        self._bump(live, new)
         _checked(new, live)
+        self._bump(live, new)
         changed = {path for path, value in wanted.items() if path not in before or before[path] != value}
         after = {manager: owned - changed for manager, owned in owners.items() if manager != mine}
         after = {manager: owned for manager, owned in after.items() if owned} | {mine: frozenset(wanted)}
@@ -203,10 +203,10 @@ class Server:
             meta["finalizers"] = finalizers
         left = meta.get("deletionGracePeriodSeconds")
         if "deletionTimestamp" not in meta or (left is not None and seconds < left):
+            if "generation" in meta and "deletionTimestamp" not in meta:
+                meta["generation"] += 1
             meta["deletionTimestamp"] = to_rfc3339(self.now() + seconds)
             meta["deletionGracePeriodSeconds"] = seconds
-            if "generation" in meta:
-                meta["generation"] += 1
         return self._store(by, "delete", live, new)
 
     def finish(self, by: str, name: Name) -> None:
@@ -254,8 +254,8 @@ class Server:
         for key in ("uid", "name", "namespace", "creationTimestamp", "resourceVersion", "generation"):
             if key in live["metadata"]:
                 new["metadata"][key] = live["metadata"][key]
-        self._bump(live, new)
         _checked(new, live)
+        self._bump(live, new)
         if status:  # nobody applies a status, so nobody asks who owns what in it
             return self._store(by, "patch_status", live, new)
         before, after = fields.leaves(live), fields.leaves(new)
