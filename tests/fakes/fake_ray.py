@@ -1,7 +1,7 @@
 """A Ray head on loopback without Ray: the dashboard's Serve REST API and the HTTP proxies, over :class:`FakeServe`.
 
 Faults are switches that work at once: ``refuse()`` and ``accept()`` close and open the dashboard's port, ``hang``
-leaves requests without an answer, ``status`` answers everything with that code, ``put_status`` only PUTs.
+leaves requests without an answer, ``silent`` that many requests to proxies, ``status`` answers everything with that code, ``put_status`` only PUTs.
 ``asked`` counts requests by method and path.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 from aiohttp import web
 
@@ -41,6 +41,7 @@ class FakeRay:
         self.address = address
         self.token = token
         self.hang = False
+        self.silent = 0
         self.status: int | None = None
         self.put_status: int | None = None
         self.version_missing = False
@@ -132,16 +133,19 @@ class FakeRay:
             return web.Response(status=401, text="Unauthorized: Missing authentication token")
         return None if given == f"Bearer {self.token}" else web.Response(status=403, text="Forbidden: Invalid token")
 
-    def _proxy(self, node: str) -> Callable[[web.Request], AsyncIterator[web.Response]]:
-        async def answer(request: web.Request) -> web.Response:
+    def _proxy(self, node: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
             self.asked[f"proxy {node} {request.path}"] += 1
             self._asked_event.set()
+            if self.silent:
+                self.silent -= 1
+                await asyncio.sleep(3600)
             status = self.serve.proxy_status(node)
             if status is None and request.transport is not None:
                 request.transport.abort()  # as if nobody listened
             return web.Response(status=status or 503, text="success" if status == 200 else "not yet")
 
-        return answer  # type: ignore[return-value]  # aiohttp's handler type
+        return answer
 
 
 @contextlib.asynccontextmanager

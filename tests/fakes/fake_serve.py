@@ -19,21 +19,11 @@ from typing import Any
 
 from rayservice_operator.core.observation import PushResult, ServeObservation
 from rayservice_operator.ray.details import parse_details
+from tests.fakes.serve_rules import Answer, code, echo, problem
 
 RAY_VERSION = "2.60.0"
 
-_APP_FIELDS = ("name", "route_prefix", "import_path", "runtime_env", "args", "deployments", "autoscaling_policy",
-               "logging_config", "external_scaler_enabled")  # fmt: skip
-_DEPLOYMENT_FIELDS = ("name", "num_replicas", "max_ongoing_requests", "max_queued_requests", "user_config",
-                      "autoscaling_config", "graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s",
-                      "health_check_period_s", "health_check_timeout_s", "ray_actor_options",
-                      "max_replicas_per_node", "rolling_update_percentage", "max_surge_percent")  # fmt: skip
-_FLOATS = frozenset({"graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "health_check_period_s",
-                     "health_check_timeout_s"})  # fmt: skip
-_CODE_FIELDS = ("import_path", "runtime_env", "args", "autoscaling_policy")
 _EMPTY: dict[str, Any] = {"controller_info": {}, "proxies": {}, "applications": {}, "target_capacity": None}
-
-Answer = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -135,9 +125,9 @@ class FakeServe:
             config = json.loads(payload)
         except ValueError:
             return 500, 'Traceback (most recent call last):\n  File "x.py", line 1\njson.decoder.JSONDecodeError: bad'
-        problem = _problem(config)
-        if problem is not None:
-            return problem
+        refusal = problem(config)
+        if refusal is not None:
+            return refusal
         self._advance()
         self._running = True
         self.puts.append(copy.deepcopy(config))
@@ -261,34 +251,34 @@ class FakeServe:
     def _deploy(self, name: str, config: dict[str, Any]) -> None:
         now = self.clock()
         old = self._apps.get(name)
-        echo = _echo(config)
+        declared = echo(config)
         if (
             old is not None
             and old.gone_at is None
-            and _code(old.config) == _code(echo)
+            and code(old.config) == code(declared)
             and old.built_at is None
             and old.shown
         ):
-            self._update_in_place(old, echo)
+            self._update_in_place(old, declared)
             return
-        behaviour = self._behaviour(echo)
+        behaviour = self._behaviour(declared)
         build_s = self.timings.build if behaviour.build_s is None else behaviour.build_s
-        app = _App(echo, now, next(self._versions), now + build_s)
+        app = _App(declared, now, next(self._versions), now + build_s)
         if old is not None and old.gone_at is None:  # the former version serves until the new one does
             app.deployments = {key: replace_deployment(d) for key, d in old.deployments.items()}
         self._apps[name] = app
 
-    def _update_in_place(self, app: _App, echo: dict[str, Any]) -> None:
+    def _update_in_place(self, app: _App, config: dict[str, Any]) -> None:
         now = self.clock()
         old = {d["name"]: d for d in app.config.get("deployments", ())}
-        app.config, app.deployed_at, app.status, app.message = echo, now, "DEPLOYING", ""
+        app.config, app.deployed_at, app.status, app.message = config, now, "DEPLOYING", ""
         app.rest_at = now + self.timings.in_place  # even a PUT that changes nothing shows DEPLOYING for a moment
-        unknown = [d["name"] for d in echo.get("deployments", ()) if d["name"] not in app.deployments]
+        unknown = [d["name"] for d in config.get("deployments", ()) if d["name"] not in app.deployments]
         if unknown:
             app.status, app.shown = "DEPLOY_FAILED", False
             app.message = f"Deployment '{unknown[0]}' does not exist in the application."
             return
-        for declared in echo.get("deployments", ()):
+        for declared in config.get("deployments", ()):
             deployment = app.deployments[declared["name"]]
             if declared == old.get(declared["name"]):
                 continue
@@ -450,63 +440,3 @@ DEFAULT_BEHAVIOURS: Mapping[str, Behaviour] = {
 def replace_deployment(deployment: _Deployment) -> _Deployment:
     """A copy that can change on its own."""
     return copy.deepcopy(deployment)
-
-
-def _code(config: Mapping[str, Any]) -> Any:
-    return [config.get(key) or None for key in _CODE_FIELDS]
-
-
-def _echo(app: Mapping[str, Any]) -> dict[str, Any]:
-    """``deployed_app_config``: known keys that were set, numbers in their field's type."""
-    result = {key: copy.deepcopy(app[key]) for key in _APP_FIELDS if key in app}
-    if "deployments" in result:
-        result["deployments"] = [
-            {key: float(d[key]) if key in _FLOATS else d[key] for key in _DEPLOYMENT_FIELDS if key in d}
-            for d in result["deployments"]
-        ]
-    return result
-
-
-def _problem(config: Any) -> Answer | None:
-    """The 400 or 500 that Ray gives before it changes anything."""
-    if not isinstance(config, dict):
-        return _invalid("", "Input should be a valid dictionary or instance of ServeDeploySchema", config)
-    applications = config.get("applications")
-    if not isinstance(applications, list):
-        return _invalid("applications", "Field required", config)
-    names = [app.get("name", "default") for app in applications]
-    routes = [app.get("route_prefix", "/") for app in applications]
-    if len(set(names)) < len(names):
-        return _invalid("applications", "Value error, Found multiple configs for applications", applications)
-    if len(set(routes)) < len(routes):
-        return _invalid("applications", "Value error, Found duplicate applications for route prefix", applications)
-    for index, app in enumerate(applications):
-        if not isinstance(app.get("import_path"), str):
-            return _invalid(f"applications.{index}.import_path", "Field required", app)
-        for number, deployment in enumerate(app.get("deployments") or ()):
-            if deployment.get("num_replicas") == 0:
-                where = f"applications.{index}.deployments.{number}.num_replicas.constrained-int"
-                return _invalid(where, "Input should be greater than 0", 0)
-            policy = (deployment.get("autoscaling_config") or {}).get("policy") or {}
-            if str(policy.get("policy_function", "")).startswith("nomod"):
-                return 500, _IMPORT_TRACEBACK
-    return None
-
-
-_IMPORT_TRACEBACK = (
-    "Traceback (most recent call last):\n"
-    '  File "optional_utils.py", line 241, in decorator\n    return await f(self, *args, **kwargs)\n'
-    '  File "serve_head.py", line 130, in put_all_applications\n'
-    "    config: ServeDeploySchema = ServeDeploySchema.model_validate(\n"
-    '  File "<frozen importlib._bootstrap>", line 1140, in _find_and_load_unlocked\n'
-    "ModuleNotFoundError: No module named 'nomod'\n"
-)
-
-
-def _invalid(where: str, problem: str, value: Any) -> Answer:
-    location = f"{where}\n" if where else ""
-    return 400, (
-        f"1 validation error for ServeDeploySchema\n{location}"
-        f"  {problem} [type=value_error, input_value={value!r}, input_type={type(value).__name__}]\n"
-        "    For further information visit https://errors.pydantic.dev/2/v/value_error"
-    )
