@@ -1,7 +1,8 @@
 """A Ray head on loopback without Ray: the dashboard's Serve REST API and the HTTP proxies, over :class:`FakeServe`.
 
 Faults are switches that work at once: ``refuse()`` and ``accept()`` close and open the dashboard's port, ``hang``
-leaves requests without an answer, ``silent`` that many requests to proxies, ``status`` answers everything with that code, ``put_status`` only PUTs.
+leaves requests without an answer, ``silent`` that many requests to proxies, ``status`` answers everything with that
+code, ``put_status`` only PUTs.
 ``asked`` counts requests by method and path.
 """
 

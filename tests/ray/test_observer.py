@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
 import pytest
 
+from rayservice_operator.ray import client, probes
 from tests.fakes.fake_ray import APPLICATIONS
 from tests.ray.configs import BAD_IMPORT, NO_IMPORT_PATH, payload, push
 from tests.ray.conftest import KEY, StartHead, Watcher, cluster, target
@@ -15,6 +17,7 @@ pytestmark = pytest.mark.timeout(30)
 GET = f"GET {APPLICATIONS}"
 PUT = f"PUT {APPLICATIONS}"
 VERSION = "GET /api/version"
+HEALTH_CHECK = "proxy 127.0.0.1 /-/healthz"
 
 
 async def test_pushes_as_soon_as_the_dashboard_listens(watcher: Watcher, start_head: StartHead) -> None:
@@ -194,6 +197,25 @@ async def test_proxies_are_asked_themselves(watcher: Watcher, start_head: StartH
     await watcher.until(lambda: watcher.see().proxies == {"127.0.0.1": True, "127.0.0.2": False})
     head.serve.set_nodes(["127.0.0.1"])
     await watcher.until(lambda: watcher.see().proxies == {"127.0.0.1": True})
+
+
+@pytest.mark.parametrize(("silent", "believed"), [(probes.SILENT_PROBES - 1, False), (probes.SILENT_PROBES, True)])
+async def test_a_proxy_that_only_answers_late_stays_healthy(
+    watcher: Watcher, start_head: StartHead, monkeypatch: pytest.MonkeyPatch, silent: int, believed: bool
+) -> None:
+    async def impatient(http: aiohttp.ClientSession, address: str, port: int) -> bool | None:
+        return await client.proxy_healthy(http, address, port, timeout_s=0.2)
+
+    monkeypatch.setattr(probes, "proxy_healthy", impatient)
+    monkeypatch.setattr(probes, "HEALTHY_S", 0.05)
+    head = await start_head()
+    watcher.pool.sync(KEY, (target(head, push=push()),))
+    await watcher.until_serving(head)
+    asked = head.asked[HEALTH_CHECK]
+    told = watcher.told[KEY]
+    head.silent = silent
+    await head.until_asked(HEALTH_CHECK, asked + silent + 2)
+    assert (watcher.told[KEY] > told) is believed, "told of the change, and of the one back"
 
 
 async def test_the_first_look_knows_which_proxies_answer(watcher: Watcher, start_head: StartHead) -> None:

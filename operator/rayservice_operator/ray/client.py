@@ -143,15 +143,22 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-async def proxy_healthy(http: aiohttp.ClientSession, address: str, port: int, *, timeout_s: float = GET_S) -> bool:
-    """Whether the Serve HTTP proxy at ``address`` takes requests: 200 from its health check. Never raises."""
+async def proxy_healthy(
+    http: aiohttp.ClientSession, address: str, port: int, *, timeout_s: float = GET_S
+) -> bool | None:
+    """Whether the Serve HTTP proxy at ``address`` takes requests: 200 from its health check. Never raises.
+
+    None: no answer within ``timeout_s``, which a proxy on a busy machine may not manage either.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
     try:
         async with http.get(
             f"http://{_host(address)}:{port}{HEALTH_PATH}", timeout=timeout, allow_redirects=False
         ) as response:
             return response.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+    except TimeoutError:
+        return None
+    except (aiohttp.ClientError, OSError, ValueError):
         return False
 
 

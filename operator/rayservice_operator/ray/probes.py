@@ -21,6 +21,11 @@ UNHEALTHY_MAX_S = 2.0
 UNHEALTHY_QUICK_PROBES = 100
 """Probes at the quick pace before it slows down: a proxy is up within seconds or is not coming."""
 HEALTHY_S = 4.0
+SILENT_PROBES = 3
+"""Probes without an answer in a row after which a healthy proxy no longer counts as healthy. A refusal counts at once.
+
+One late answer on a busy machine must not take the only endpoint of a service away, which would lose requests.
+"""
 
 
 class _Around(Protocol):
@@ -88,8 +93,7 @@ class ProxyProbes:
                 self._task = None
 
     async def _probe(self, address: str) -> None:
-        async with self._around.probing:
-            healthy = await proxy_healthy(self._around.http, address, self.port)
+        healthy = await self._asked(address)
         if address not in self._states:
             return
         self._misses[address] = 0 if healthy else self._misses.get(address, 0) + 1
@@ -97,6 +101,15 @@ class ProxyProbes:
         if self._states[address] is not healthy:
             self._states[address] = healthy
             self._news()
+
+    async def _asked(self, address: str) -> bool:
+        """One probe; of a proxy that was healthy as many as it takes to believe its silence."""
+        for _ in range(SILENT_PROBES if self._states.get(address) else 1):
+            async with self._around.probing:
+                healthy = await proxy_healthy(self._around.http, address, self.port)
+            if healthy is not None:
+                return healthy
+        return False
 
 
 def _unhealthy_pause(misses: int) -> float:
