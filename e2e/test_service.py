@@ -8,7 +8,7 @@ import re
 import pytest
 
 from e2e.manifests import cluster_spec, rayservice, serve_config, worker_group
-from e2e.rayservices import Service, identity, named
+from e2e.rayservices import Service, identity, named, watched
 from e2e.support import Kube, condition, pod_ready
 
 pytestmark = pytest.mark.timeout(300)
@@ -85,11 +85,13 @@ def test_hot_update_restarts_nothing(service: Service) -> None:
     before = service.answer()
     pods = identity([service.head(), *service.workers()])
 
-    service.patch(serveConfigV2=serve_config("Good day"))
-    after = service.wait_answer(lambda answer: answer["greeting"] == "Good day", "the new greeting")
+    with watched(service) as history:
+        service.patch(serveConfigV2=serve_config("Good day"))
+        after = service.wait_answer(lambda answer: answer["greeting"] == "Good day", "the new greeting")
+        obj = service.wait_settled()
 
     assert after["pid"] == before["pid"], "the replica's process is the same"
-    obj = service.wait_settled()
+    assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
     assert condition(obj, "ServeConfigApplied")["status"] == "True"
     assert identity([service.head(), *service.workers()]) == pods
 

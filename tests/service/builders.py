@@ -135,9 +135,14 @@ def pod(cluster: Manifest, node: str, ip: str, *, serve: bool = True, ready: boo
 
 
 def application(
-    status: str = "RUNNING", *, name: str = "greeter", running: int = 1, text: str = SERVE_CONFIG
+    status: str = "RUNNING",
+    *,
+    name: str = "greeter",
+    running: int = 1,
+    state: str = "RUNNING",
+    text: str = SERVE_CONFIG,
 ) -> ApplicationView:
-    """An application with one deployment of which ``running`` replicas of one serve."""
+    """An application with one deployment of which ``running`` replicas of one are in that state."""
     config = load_config(text)
     assert config is not None
     declared = next((a for a in config.parsed.document["applications"] if a["name"] == name), {"name": name})
@@ -145,7 +150,7 @@ def application(
         name="Greeter",
         status="HEALTHY" if status == "RUNNING" else "UPDATING",
         target_replicas=1,
-        replicas=tuple(ReplicaView(f"r{i}", "RUNNING", "10.0.0.2") for i in range(running)),
+        replicas=tuple(ReplicaView(f"r{i}", state, "10.0.0.2") for i in range(running)),
     )
     return ApplicationView(
         name=name, status=status, route_prefix="/", deployments={"Greeter": deployment}, config=declared

@@ -243,6 +243,17 @@ def test_app_that_serves_on_while_it_updates_stays_ready() -> None:
     assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
 
 
+@pytest.mark.parametrize(
+    ("state", "ready"), [("UPDATING", "True"), ("PENDING_MIGRATION", "True"), ("STARTING", "False")]
+)
+def test_hot_update_of_the_only_replica_is_no_outage(state: str, ready: str) -> None:
+    """Ray says UPDATING while a replica takes over its user_config; its requests wait for that moment."""
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, application("DEPLOYING", state=state))
+    decision = decide(serving(observations={"demo-one": seen}), NOW)
+    assert condition(decision, "Ready")[0] == ready
+
+
 def test_head_gone_is_not_ready() -> None:
     """kuberay P3: head pod and endpoints gone, Ready True."""
     snapshot = serving()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+_ANSWERING: Final = frozenset({"RUNNING", "PENDING_MIGRATION", "UPDATING"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class DeploymentView:
     def running(self) -> int:
         """Replicas that serve."""
         return sum(1 for replica in self.replicas if replica.state == "RUNNING")
+
+    @property
+    def answering(self) -> int:
+        """Replicas whose requests are answered: those that serve, also while Ray moves them, and those that take over a
+        new ``user_config`` in place. To these nothing is sent for that moment, but it waits, and the process stays
+        (``DeploymentState.get_running_replica_infos``, Ray 2.60)."""
+        return sum(1 for replica in self.replicas if replica.state in _ANSWERING)
 
 
 @dataclass(frozen=True, slots=True)

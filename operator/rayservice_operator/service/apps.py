@@ -115,7 +115,7 @@ def _down(application: ApplicationView) -> bool:
 
 
 def can_serve(application: ApplicationView) -> bool:
-    """Whether requests to this application can be answered: every deployment has a running replica or wants none.
+    """Whether requests to this application can be answered: every deployment has a replica for them or wants none.
 
     An application that failed to build shows no deployments while replicas of its former version may still
     answer; that is not counted as serving, because nobody can tell.
@@ -123,7 +123,7 @@ def can_serve(application: ApplicationView) -> bool:
     if application.status == "RUNNING":
         return True
     deployments = application.deployments.values()
-    return bool(application.deployments) and all(d.running > 0 or d.target_replicas == 0 for d in deployments)
+    return bool(application.deployments) and all(d.answering > 0 or d.target_replicas == 0 for d in deployments)
 
 
 def describe(application: ApplicationView) -> str:
