@@ -31,7 +31,8 @@ RUN /opt/operator/bin/python -m compileall -q --invalidation-mode unchecked-hash
 
 
 FROM ${BASE} AS operator
-ENV PATH=/opt/operator/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# USER, because kopf asks for the user's name and a bare number has none in /etc/passwd.
+ENV PATH=/opt/operator/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp USER=rayservice-operator
 COPY --from=operator-packages /opt/operator /opt/operator
 COPY --from=operator-source /opt/operator/src /opt/operator/src
 # Works with a read-only root file system; a number, so that runAsNonRoot can be checked.

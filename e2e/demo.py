@@ -20,6 +20,7 @@ from e2e.images import TARGETS
 from e2e.localkube import binaries
 from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.progress import Step, Steps, note
+from e2e.support import Kube, condition, pod_ready
 
 EXAMPLE = deploy.ROOT / "examples" / "quickstart.yaml"
 NAME, NAMESPACE, SERVICE, PORT = "quickstart", "default", "quickstart-serve-svc", 8000
@@ -60,9 +61,10 @@ def run() -> None:
         binaries.ensure("helm", steps)
         deploy.install(target)
     manifest = yaml.safe_load(EXAMPLE.read_text())
+    kube = Kube(target)
     with steps.step("apply examples/quickstart.yaml, wait for Ready") as step:
         target.kubectl("apply", "-n", NAMESPACE, "-f", str(EXAMPLE))
-        _wait_ready(target, step)
+        _wait_ready(kube, step)
     with steps.step("first request") as step:
         before = _ask_until(target, lambda _: True, step)
     with steps.step("hot update: another greeting in serveConfigV2") as step:
@@ -71,7 +73,7 @@ def run() -> None:
         target.kubectl("patch", "rayservice", NAME, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(patch))
         after = _ask_until(target, lambda answer: NEW_GREETING in answer, step)
     with steps.step("RayService Ready at the new generation") as step:
-        _wait_ready(target, step)
+        _wait_ready(kube, step)
     _summary(target, steps, before, after)
 
 
@@ -90,32 +92,29 @@ def with_greeting(manifest: dict[str, Any], greeting: str) -> str:
     return str(yaml.safe_dump(config, sort_keys=False))
 
 
-def _wait_ready(target: Target, step: Step) -> None:
+def _wait_ready(kube: Kube, step: Step) -> None:
     """Wait until the status of the newest generation says Ready, showing what it says meanwhile."""
     deadline = time.monotonic() + _READY_SECONDS
     while True:
-        service = json.loads(target.kubectl("get", "rayservice", NAME, "-n", NAMESPACE, "-o", "json"))
+        service = kube.rayservice(NAMESPACE, NAME)
         status = service.get("status", {})
-        conditions = {c["type"]: c for c in status.get("conditions", [])}
-        ready = conditions.get("Ready", {})
+        ready = condition(service, "Ready")
         current = status.get("observedGeneration") == service["metadata"]["generation"]
         if ready.get("status") == "True" and current:
             step.detail = ""
             return
         said = ready.get("message") or ready.get("reason") or status.get("serviceStatus") or "no status yet"
-        step.detail = f"{said} · {_pods(target)}"
+        step.detail = f"{said} · {_pods(kube)}"
         if time.monotonic() > deadline:
-            raise LocalKubeError(_explain(target, f"{NAME} is not Ready after {_READY_SECONDS:.0f} s: {said}"))
+            raise LocalKubeError(_explain(kube.target, f"{NAME} is not Ready after {_READY_SECONDS:.0f} s: {said}"))
         time.sleep(_POLL_SECONDS)
 
 
-def _pods(target: Target) -> str:
-    pods = json.loads(target.kubectl("get", "pods", "-n", NAMESPACE, "-l", "ray.io/cluster", "-o", "json"))["items"]
+def _pods(kube: Kube) -> str:
     words = []
-    for pod in pods:
-        statuses = pod["status"].get("containerStatuses", [])
-        ready = bool(statuses) and all(status["ready"] for status in statuses)
-        words.append(f"{pod['metadata']['labels'].get('ray.io/node-type', 'pod')} {'ready' if ready else 'starting'}")
+    for pod in kube.pods(NAMESPACE, "ray.io/cluster"):
+        kind = pod["metadata"]["labels"].get("ray.io/node-type", "pod")
+        words.append(f"{kind} {'ready' if pod_ready(pod) else 'starting'}")
     return ", ".join(sorted(words)) or "no pods yet"
 
 

@@ -1,6 +1,5 @@
 """Installing the operator with its Helm chart, the way a user does."""
 
-import json
 from pathlib import Path
 
 from e2e.cluster import Target, image_fingerprint
@@ -16,16 +15,14 @@ SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
 
 def install(target: Target, *, values: tuple[str, ...] = (), timeout_seconds: int = 120) -> None:
     """Install or upgrade, and wait until the operator is Ready. ``values`` are further ``--set`` settings."""
-    settings = [f"image.repository={PREFIX}/operator", f"image.tag={TAG}", "image.pullPolicy=IfNotPresent", *values]
+    # The tag stays when the image changes, so an annotation tells the pods that they run something else now.
+    image = [f"image.repository={PREFIX}/operator", f"image.tag={TAG}", "image.pullPolicy=IfNotPresent"]
+    settings = [*image, f"podAnnotations.image-fingerprint={image_fingerprint('operator')}", *values]
     args = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"]
     for setting in settings:
-        args += ["--set", setting]
+        args += ["--set-string" if setting.startswith("podAnnotations.") else "--set", setting]
     target.helm(*args)
     name = deployment(target)
-    # The tag stays when the image changes, so the pods are told by an annotation that they run something else now.
-    annotations = {"rayservice-operator/image": image_fingerprint("operator")}
-    patch = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
-    target.kubectl("patch", "-n", NAMESPACE, name, "--type=merge", "-p", json.dumps(patch))
     try:
         wait = f"--timeout={timeout_seconds}s"
         target.kubectl("rollout", "status", "-n", NAMESPACE, name, wait, timeout=timeout_seconds + 30)

@@ -257,10 +257,11 @@ class Cluster:
 
     def _clean(self) -> None:
         label = self.state.label
+        sandboxes = containerd.sandboxes(self.state)
         host.kill_pods(label)
         host.unmount_below(self.state.root)
         host.remove_cgroup(label)
         host.remove_chains()
         host.restore_sysctls(self.state.root / "sysctls.json")
         host.remove_tree(self.state.root)
-        host.remove_fixed_folders(label)
+        host.remove_fixed_folders(sandboxes)

@@ -153,6 +153,11 @@ def shims(state: State) -> list[Process]:
     return found
 
 
+def sandboxes(state: State) -> set[str]:
+    """Names of the pod sandboxes that are there; CNI names what it caches after them."""
+    return {path.name for path in state.dir("run", "containerd").glob("io.containerd.grpc.v1.cri/sandboxes/*")}
+
+
 def remove_pods(state: State) -> None:
     """End all pods at once and remove their records; the images stay."""
     host.kill_pods(state.label)

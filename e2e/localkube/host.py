@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from e2e.localkube.errors import LocalKubeError
@@ -224,12 +224,13 @@ def _unescape(mountpoint: str) -> str:
     return mountpoint.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
 
 
-def remove_fixed_folders(network: str) -> None:
+def remove_fixed_folders(sandboxes: Collection[str]) -> None:
     """Folders whose place the kubelet and CNI fix: remove what is ours, and the folder if nothing else is in it."""
     results = Path("/var/lib/cni/results")
     if results.is_dir():
-        for path in results.glob(f"{network}-*"):
-            path.unlink(missing_ok=True)
+        for path in results.iterdir():
+            if any(sandbox in path.name for sandbox in sandboxes):
+                path.unlink(missing_ok=True)
     links = Path("/var/log/containers")
     if links.is_dir():
         for path in links.iterdir():
