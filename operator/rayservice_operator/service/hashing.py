@@ -8,6 +8,7 @@ each field left out is one that :mod:`rayservice_operator.service.inplace` appli
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -48,7 +49,13 @@ def frozen_part(cluster_spec: Manifest, *, groups: int | None = None) -> Manifes
 
 def cluster_hash(cluster_spec: Manifest, *, groups: int | None = None) -> str:
     """Hash of :func:`frozen_part`; two specs with the same hash can share a running cluster."""
-    return digest(frozen_part(cluster_spec, groups=groups))
+    return _cluster_hash(json.dumps(cluster_spec, sort_keys=True, separators=(",", ":")), groups)
+
+
+@functools.lru_cache(maxsize=2048)
+def _cluster_hash(text: str, groups: int | None) -> str:
+    """Asked several times in each decision about specs that hardly ever change."""
+    return digest(frozen_part(json.loads(text), groups=groups))
 
 
 def matches(cluster: Manifest, cluster_spec: Manifest) -> bool:
