@@ -40,7 +40,7 @@ def test_same_end(name: str) -> None:
 
 def _end(fork: Everything, wanted: dict[str, object]) -> str:
     try:
-        Orderly(fork).finish(idle_s=40.0)
+        Orderly(fork).finish(idle_s=10.0)
     except BrokenInvariantError as broken:
         return str(broken)
     got = fingerprint(fork.world)
