@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LocalKubeError as error:
         note(f"error: {error}")
         return 1
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        return 0
     except KeyboardInterrupt:
         note("interrupted; run the same command again to go on, or `down` to remove what was started")
         return 130

@@ -58,7 +58,7 @@ def _requirements(name: str) -> dict[str, str]:
             return {}
 
 
-_PACKAGES = {
+PACKAGES = {
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
     "helm": "helm.sh/helm/v3/cmd/helm",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
@@ -71,7 +71,7 @@ def build(name: str, target: Path, step: Step) -> None:
     work = cache_dir() / "gobuild" / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    package = _PACKAGES.get(name, ".")
+    package = PACKAGES.get(name, ".")
     requirements = _requirements(name)
     lines = ["module localkube/" + name, "", "go 1.24.0", ""]
     lines += [f"require {module} {version}" for module, version in requirements.items()]

@@ -1,0 +1,35 @@
+"""What decides whether an image is built again, and that an edit of the project's settings doesn't reinstall Ray."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from e2e.images import inputs
+from e2e.localkube import binaries, gobuild, versions
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_fingerprints_differ_by_image_and_base() -> None:
+    prints = {inputs.fingerprint(target, base) for target in ("operator", "runtime") for base in ("a", "b")}
+    assert len(prints) == 4
+    assert inputs.fingerprint("runtime", "a") == inputs.fingerprint("runtime", "a")
+
+
+def test_requirements_follow_pyproject(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, ROOT / "scripts" / "requirements.py", ROOT / "pyproject.toml", tmp_path], check=True
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    operator = (tmp_path / "operator.txt").read_text().splitlines()
+    assert sorted(project["dependencies"]) == operator
+    assert not any(line.startswith(("ray", "kubernetes")) for line in operator), "the operator's image has neither"
+    assert (tmp_path / "runtime.txt").read_text().splitlines() == project["optional-dependencies"]["runtime"]
+
+
+def test_every_program_has_a_version_and_a_source() -> None:
+    assert versions.staging("v1.34.4") == "v0.34.4"
+    for name in binaries.VERSIONS:
+        own = (ROOT / "e2e" / "localkube" / "go" / name / "main.go").exists()
+        assert own or name in gobuild.PACKAGES, name
