@@ -25,7 +25,7 @@ from e2e.localkube.progress import Steps
 from e2e.operators import HelmOperator, HostOperator, Operator, on_host
 from e2e.support import Kube, Object, account, wait_for
 
-_GONE_SECONDS = 60.0
+_GONE_SECONDS = 150.0
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,16 @@ class Service:
 
     def head(self) -> Object:
         """The one head pod of the active cluster."""
-        (head,) = ray_pods(self.kube, self.namespace, f"ray.io/cluster={self.active()},ray.io/node-type=head")
+        (head,) = self.heads()
         return head
+
+    def heads(self) -> list[Object]:
+        """Head pods of the active cluster: none or one, if all is well."""
+        return ray_pods(self.kube, self.namespace, f"ray.io/cluster={self.active()},ray.io/node-type=head")
+
+    def has_new_head(self, old: Object) -> bool:
+        """Whether there is a head pod that is not this one."""
+        return any(head["metadata"]["uid"] != old["metadata"]["uid"] for head in self.heads())
 
     def workers(self) -> list[Object]:
         """Worker pods of the active cluster, oldest first."""

@@ -33,10 +33,10 @@ def test_workers_and_replicas_survive_the_head(kube: Kube, namespace: str) -> No
         assert redis.keys(), "the GCS keeps its state there"
         name = service.active()
         assert FINALIZER in kube.raycluster(namespace, name)["metadata"]["finalizers"]
-        before, workers, head = service.answer(), identity(service.workers()), service.head()["metadata"]
+        before, workers, head = service.answer(), identity(service.workers()), service.head()
 
-        kube.delete_pod(namespace, head["name"], grace_seconds=1)
-        service.wait(lambda: service.head()["metadata"]["uid"] != head["uid"], "another head pod")
+        kube.delete_pod(namespace, head["metadata"]["name"], grace_seconds=1)
+        service.wait(lambda: service.has_new_head(head), "another head pod")
         service.wait(lambda: condition(service.get(), "Ready").get("status") == "True", "Ready again")
         service.wait_settled()
 

@@ -72,6 +72,22 @@ def test_edits_while_it_is_away(service: Service, kube: Kube, operator: Operator
     assert identity([service.head()]) == identity([head])
 
 
+def test_pods_lost_while_it_is_away(service: Service, kube: Kube, operator: Operator) -> None:
+    """And killed once more while it puts others in their place."""
+    lost = [service.head(), *service.workers()[:1]]
+    uids = {pod["metadata"]["uid"] for pod in lost}
+    operator.stop()
+    for pod in lost:
+        kube.delete_pod(service.namespace, pod["metadata"]["name"], grace_seconds=1)
+    operator.start()
+    service.wait(lambda: service.has_new_head(lost[0]), "another head pod")
+    operator.kill()
+    service.wait_settled()
+    assert service.answer()["greeting"] == "Hello again"
+    service.wait(lambda: len(service.ready_workers()) == 2, "all workers")
+    assert not uids & {pod["metadata"]["uid"] for pod in ray_pods(kube, service.namespace)}
+
+
 def test_while_the_cluster_is_upgraded(service: Service, kube: Kube, operator: Operator) -> None:
     old = service.active()
     with LoadPod(kube, service.namespace, URL) as load:

@@ -169,12 +169,12 @@ def test_bad_edit_leaves_the_service_looked_after(service: Service, kube: Kube) 
 
 
 def test_head_comes_back_with_its_applications(service: Service, kube: Kube) -> None:
-    cluster, head = service.active(), service.head()["metadata"]
+    cluster, head = service.active(), service.head()
 
-    kube.delete_pod(service.namespace, head["name"], grace_seconds=1)
+    kube.delete_pod(service.namespace, head["metadata"]["name"], grace_seconds=1)
 
     service.wait(lambda: condition(service.get(), "Ready").get("status") != "True", "Ready no longer said")
-    service.wait(lambda: service.head()["metadata"]["uid"] != head["uid"], "another head pod")
+    service.wait(lambda: service.has_new_head(head), "another head pod")
     service.wait_settled()
     assert service.answer()["greeting"] == "Hello"
     assert service.active() == cluster, "the RayCluster is the same"
