@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from e2e.manifests import cluster_spec, rayservice, with_env, worker_group
+from e2e.manifests import cluster_spec, rayservice, with_env, with_usual_grace, worker_group
 from e2e.rayservices import Service, ray_pods, watched
 from e2e.support import Kube, LoadPod, condition, is_true
 
@@ -16,7 +16,7 @@ DELETE_AFTER = "rayservice.ray.io/delete-after"
 
 
 def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: str) -> None:
-    spec = cluster_spec(worker_group())
+    spec = with_usual_grace(cluster_spec(worker_group()))
     kube.apply(rayservice(NAME, spec, rayClusterDeletionDelaySeconds=DELAY_SECONDS), namespace)
     service = Service(kube, namespace, NAME)
     service.wait_settled()
