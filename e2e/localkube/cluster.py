@@ -102,6 +102,11 @@ class Cluster:
             note(f"the machine's address was {settings.address} and has changed; starting over")
             self.down()
             settings = None
+        if settings and not self._any_alive():
+            # The machine was restarted, or all was ended: old pods in a database help nobody.
+            note("nothing of the last local cluster runs any more; starting over")
+            self.down()
+            settings = None
         if settings is None:
             if host.foreign_chains():
                 msg = (
@@ -113,6 +118,10 @@ class Cluster:
             settings = Settings.choose()
             settings.save(self._settings_file)
         return settings
+
+    def _any_alive(self) -> bool:
+        records = [Process.load(path) for path in self.state.pids.iterdir()]
+        return any(record is not None and record.alive() for record in records)
 
     def _start(self, parts: Iterable[Component]) -> None:
         """Start those that don't run as they should, all at once, then wait for each to be well."""
