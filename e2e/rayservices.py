@@ -113,16 +113,16 @@ class Service:
         """On 127.0.0.1, for load; needs a NodePort."""
         return node_port_url(self.kube, self.namespace, f"{self.name}-serve-svc")
 
-    def wait(self, probe: Callable[[], T], what: str, *, timeout: float = 120) -> T:
+    def wait(self, probe: Callable[[], T], what: str, *, timeout: float = 180) -> T:
         """Wait for ``probe`` to return something true; a time-out tells all there is to see in the namespace."""
         return wait_for(
             probe, timeout=timeout, what=what, describe=lambda: account(self.kube, self.namespace, self.name)
         )
 
-    def wait_ready(self, *, timeout: float = 180) -> Object:
+    def wait_ready(self, *, timeout: float = 300) -> Object:
         return wait_ready(self.kube, self.namespace, self.name, timeout)
 
-    def wait_settled(self, *, timeout: float = 180) -> Object:
+    def wait_settled(self, *, timeout: float = 300) -> Object:
         """Ready at the newest generation, and nothing left to do."""
 
         def settled() -> bool:
@@ -137,7 +137,7 @@ class Service:
     def _moving(self, service: Object) -> bool:
         return any(is_true(service, kind) for kind in ("Reconciling", "Stalled", "UpgradeInProgress"))
 
-    def wait_answer(self, wanted: Callable[[Object], bool], what: str, *, timeout: float = 60) -> Object:
+    def wait_answer(self, wanted: Callable[[Object], bool], what: str, *, timeout: float = 120) -> Object:
         """Wait for an answer of that kind, and return it."""
 
         def probe() -> Object | None:

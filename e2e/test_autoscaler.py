@@ -6,7 +6,7 @@ from e2e.manifests import AUTOSCALING, cluster_spec, rayservice, serve_config, w
 from e2e.rayservices import Service, named
 from e2e.support import Kube, LoadPod, Object
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 
 IDLE_SECONDS = 5
 SCALING = {

@@ -7,7 +7,7 @@ from e2e.manifests import cluster_spec, rayservice, worker_group
 from e2e.rayservices import Service, identity
 from e2e.support import Kube, condition
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "durable"
 FINALIZER = "ray.io/gcs-ft-redis-cleanup-finalizer"

@@ -10,7 +10,7 @@ from e2e.operators import Operator
 from e2e.rayservices import Service, identity, named, ray_pods, role
 from e2e.support import Kube, LoadPod, condition, is_true
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "steady"
 URL = f"http://{NAME}-serve-svc:8000/"

@@ -6,7 +6,7 @@ from e2e.manifests import cluster_spec, raycluster, worker_group
 from e2e.rayservices import identity, named, ray_pods
 from e2e.support import Kube, Object, account, condition, is_true, pod_ready, wait_for
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "standalone"
 WORKERS = f"ray.io/cluster={NAME},ray.io/node-type=worker"
@@ -29,7 +29,7 @@ def test_life_of_a_standalone_cluster(kube: Kube, namespace: str) -> None:
 
     def wait(probe: object, what: str) -> None:
         assert callable(probe)
-        wait_for(probe, timeout=150, what=what, describe=lambda: account(kube, namespace, NAME))
+        wait_for(probe, timeout=300, what=what, describe=lambda: account(kube, namespace, NAME))
 
     def workers() -> list[Object]:
         return ray_pods(kube, namespace, WORKERS)

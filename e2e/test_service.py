@@ -11,7 +11,7 @@ from e2e.manifests import cluster_spec, rayservice, serve_config, worker_group
 from e2e.rayservices import Service, identity, named, watched
 from e2e.support import Kube, condition, pod_ready
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "greeter"
 WORKERS = 2

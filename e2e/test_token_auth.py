@@ -6,7 +6,7 @@ from e2e.manifests import cluster_spec, rayservice, worker_group
 from e2e.rayservices import Service
 from e2e.support import Kube
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 
 # Run in a pod, so that it reaches the dashboard on any cluster; prints the HTTP status.
 _ASK = """

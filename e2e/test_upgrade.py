@@ -8,7 +8,7 @@ from e2e.manifests import cluster_spec, rayservice, with_env, with_usual_grace, 
 from e2e.rayservices import Service, ray_pods, watched
 from e2e.support import Kube, LoadPod, condition, is_true
 
-pytestmark = pytest.mark.timeout(420)
+pytestmark = pytest.mark.timeout(900)
 
 NAME = "upgraded"
 DELAY_SECONDS = 10
