@@ -8,6 +8,8 @@ requirement, so that the proxy's module is the only source.
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from e2e.localkube import versions
@@ -84,22 +86,44 @@ def build(name: str, target: Path, step: Step) -> None:
     if requirements:
         step.detail = "resolving modules"
         _go(["mod", "tidy", "-e"], work)
-    step.detail = "compiling; the first time takes minutes"
     ldflags = "-s -w" + (f" {_KUBERNETES_LDFLAGS}" if name in {"hyperkube", "kubectl"} else "")
     ldflags += f" -X helm.sh/helm/v3/internal/version.version={versions.HELM}" if name == "helm" else ""
-    _go(["build", "-trimpath", "-mod=mod", "-ldflags", ldflags, "-o", str(target), package], work)
+    step.detail = "downloading modules"
+    total = len(_go(["list", "-deps", package], work))
+    compiled = 0
+
+    def count(_: str) -> None:
+        nonlocal compiled
+        compiled += 1
+        step.detail = f"{compiled} of at most {total} packages compiled"
+
+    _go(["build", "-v", "-trimpath", "-ldflags", ldflags, "-o", str(target), package], work, count)
     step.detail = ""
     shutil.rmtree(work, ignore_errors=True)
 
 
-def _go(args: list[str], work: Path) -> None:
+def _go(args: list[str], work: Path, each_message: Callable[[str], None] | None = None) -> list[str]:
+    """Run go; returns the lines of its stdout. ``each_message`` gets every line of its stderr as it comes."""
     # Without cgo nothing of the machine's C library gets in.
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off"}
-    done = subprocess.run(["go", *args], cwd=work, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-20:])
-        msg = (
-            f"`go {args[0]}` failed in {work}:\n{tail}\n"
-            "Check that the Go module proxy can be reached (go env GOPROXY) and that the disk isn't full."
-        )
-        raise LocalKubeError(msg)
+    messages: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(
+            ["go", *args], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True
+        ) as child,
+    ):
+        assert child.stderr is not None
+        for line in child.stderr:
+            messages.append(line.rstrip())
+            if each_message:
+                each_message(line)
+        if child.wait():
+            tail = "\n".join(messages[-20:])
+            msg = (
+                f"`go {args[0]}` failed in {work}:\n{tail}\n"
+                "Check that the Go module proxy can be reached (go env GOPROXY) and that the disk isn't full."
+            )
+            raise LocalKubeError(msg)
+        out.seek(0)
+        return out.read().splitlines()
