@@ -463,9 +463,25 @@ def test_former_cluster_is_taken_back_instead_of_a_third_one() -> None:
     assert first.status["pendingServiceStatus"]["rayClusterName"] == "demo-old"
     second = decide(after(snapshot, first), NOW)
     assert not created(second, "RayCluster")
+    assert not [a for a in second.actions if isinstance(a, Delete | MergePatch) and a.ref.name == "demo-old"]
+
+    # Until it is active it keeps its deadline, so that a third spec does not cut off clients that it still has.
+    third = copy.deepcopy(after(snapshot, first))
+    third.service["spec"]["rayClusterConfig"] = cluster_spec("ray:2")
+    superseding = decide(third, NOW)
+    assert not [a for a in superseding.actions if isinstance(a, Delete)]
+    assert superseding.status is not None
+    assert superseding.status["upgrade"]["phase"] == "Waiting"
+
+
+def test_deadline_of_an_active_cluster_is_taken_off() -> None:
+    snapshot = serving()
+    annotations = {**snapshot.clusters[0]["metadata"]["annotations"], names.DELETE_AFTER: to_rfc3339(NOW + 30)}
+    active = raycluster("demo-one", annotations=annotations)
+    decision = decide(dataclasses.replace(snapshot, clusters=(active,)), NOW)
     assert any(
         isinstance(a, MergePatch) and a.patch == {"metadata": {"annotations": {names.DELETE_AFTER: None}}}
-        for a in second.actions
+        for a in decision.actions
     )
 
 

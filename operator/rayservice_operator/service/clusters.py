@@ -53,7 +53,7 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
         view = context.live(name)
         if view is None:
             continue
-        if view.delete_after:
+        if view.delete_after and name == plan.active:
             actions.append(MergePatch(ref(view.manifest), {"metadata": {"annotations": {names.DELETE_AFTER: None}}}))
         if hashing.matches(view.manifest, target.cluster_spec) and (
             change := inplace.patch(view.manifest, target.cluster_spec)

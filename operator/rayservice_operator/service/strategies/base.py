@@ -40,7 +40,8 @@ Strategy: TypeAlias = Callable[[Context, Target], Plan]
 def new_name(context: Context, target: Target) -> str:
     """A name for the next RayCluster: the same answer to the same question, never one that is taken.
 
-    Nor that of a cluster that somebody deleted: its pods may still run, and would be behind the new head service.
+    Nor that of a cluster that somebody deleted, in this generation or an earlier one: its pods may still run, and
+    would be behind the new head service.
     """
     taken = {*context.clusters, context.active_name}
     if context.pending_vanished:
@@ -48,7 +49,8 @@ def new_name(context: Context, target: Target) -> str:
     hash_ = hashing.cluster_hash(target.cluster_spec)
     slot = 0
     while True:
-        name = f"{context.name}-{names.short_hash(uid_of(context.service), hash_, str(slot))}"
+        parts = (uid_of(context.service), str(context.generation), hash_, str(slot))
+        name = f"{context.name}-{names.short_hash(*parts)}"
         if name not in taken:
             return name
         slot += 1
@@ -58,6 +60,15 @@ def proven(context: Context, view: ClusterView, target: Target) -> bool:
     """Whether requests may be sent to this cluster: config applied, applications running, endpoints behind it."""
     stands = standing(view, target.config, context.now, context.config.stale_after_s)
     return stands.phase is Phase.SERVING and all_healthy_proxies_routed(view)
+
+
+def never_served(pending: ClusterView | None) -> tuple[ClusterView, ...]:
+    """The pending cluster, to go at once when it is superseded, unless it was active before.
+
+    A former active cluster that was taken back keeps its deadline until it is active again: clients may still
+    have connections to it.
+    """
+    return () if pending is None or pending.delete_after else (pending,)
 
 
 def first_cluster(context: Context, target: Target) -> Plan:
@@ -71,7 +82,7 @@ def first_cluster(context: Context, target: Target) -> Plan:
         adopted = _adoptable(context, target)
         return Plan("", adopted.name if adopted else new_name(context, target))
     if not hashing.matches(pending.manifest, target.cluster_spec):
-        return Plan("", new_name(context, target), superseded=(pending,))
+        return Plan("", new_name(context, target), superseded=never_served(pending))
     # The services point to the first cluster from the start: it is active when requests get through to it.
     if proven(context, pending, target) and endpoint_pods(context, pending.name):
         return Plan(pending.name, "", notes=(Note("Promoted", f"RayCluster {pending.name} serves and is now active."),))

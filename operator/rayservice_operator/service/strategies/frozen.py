@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rayservice_operator.service import hashing
 from rayservice_operator.service.context import Context, Target
-from rayservice_operator.service.strategies.base import Plan, first_cluster
+from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served
 
 
 def plan(context: Context, target: Target) -> Plan:
@@ -12,7 +12,7 @@ def plan(context: Context, target: Target) -> Plan:
     active = context.active
     if active is None:
         return first_cluster(context, target)
-    superseded = () if context.pending is None else (context.pending,)
+    superseded = never_served(context.pending)
     if hashing.matches(active.manifest, target.cluster_spec):
         return Plan(active.name, "", superseded=superseded)
     held_back = (

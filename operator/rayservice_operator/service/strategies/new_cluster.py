@@ -5,7 +5,7 @@ from __future__ import annotations
 from rayservice_operator.core.decision import Note
 from rayservice_operator.service import hashing
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.strategies.base import Plan, first_cluster, new_name, proven
+from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served, new_name, proven
 
 
 def plan(context: Context, target: Target) -> Plan:
@@ -28,12 +28,14 @@ def plan(context: Context, target: Target) -> Plan:
                 notes=(Note("Promoted", f"RayCluster {pending.name} is active now, {active.name} before it."),),
             )
         return Plan(active.name, pending.name)
-    superseded = () if pending is None else (pending,)
+    superseded = never_served(pending)
     planned = context.pending_name
     if planned and planned not in context.clusters and planned == new_name(context, target):
         return Plan(active.name, planned)  # named in the status, to be built now
-    retiring = [v for v in context.clusters.values() if v.live and v.name not in (active.name, context.pending_name)]
-    former = next((v for v in retiring if hashing.matches(v.manifest, target.cluster_spec)), None)
+    going = {active.name, *(view.name for view in superseded)}
+    retiring = [view for view in context.clusters.values() if view.live and view.name not in going]
+    # Taken back only once its deadline is written on it, so that it is still known when a third spec comes.
+    former = next((v for v in retiring if v.delete_after and hashing.matches(v.manifest, target.cluster_spec)), None)
     if former is not None:
         note = Note(
             "Readopted", f"RayCluster {former.name} fits the spec and is taken back instead of building a new one."
@@ -56,4 +58,4 @@ def _keep(active: ClusterView, pending: ClusterView | None) -> Plan:
     note = Note(
         "UpgradeCancelled", f"The spec is that of the active RayCluster {active.name} again; {pending.name} is deleted."
     )
-    return Plan(active.name, "", superseded=(pending,), notes=(note,))
+    return Plan(active.name, "", superseded=never_served(pending), notes=(note,))
