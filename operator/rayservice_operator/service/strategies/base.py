@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -41,19 +42,12 @@ def new_name(context: Context, target: Target) -> str:
     """A name for the next RayCluster: the same answer to the same question, never one that is taken.
 
     Nor that of a cluster that somebody deleted, in this generation or an earlier one: its pods may still run, and
-    would be behind the new head service.
+    would be behind the new head service. So the name follows from that of the cluster before it.
     """
-    taken = {*context.clusters, context.active_name}
-    if context.pending_vanished:
-        taken.add(context.pending_name)
-    hash_ = hashing.cluster_hash(target.cluster_spec)
-    slot = 0
-    while True:
-        parts = (uid_of(context.service), str(context.generation), hash_, str(slot))
-        name = f"{context.name}-{names.short_hash(*parts)}"
-        if name not in taken:
-            return name
-        slot += 1
+    previous = context.pending_name if context.pending_vanished else context.active_name
+    seed = (uid_of(context.service), str(context.generation), hashing.cluster_hash(target.cluster_spec), previous)
+    candidates = (f"{context.name}-{names.short_hash(*seed, str(slot))}" for slot in itertools.count())
+    return next(name for name in candidates if name not in context.clusters)
 
 
 def proven(context: Context, view: ClusterView, target: Target) -> bool:
