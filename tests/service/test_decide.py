@@ -235,6 +235,15 @@ def test_failed_app_is_not_ready() -> None:
     assert "ApplicationsNotRunning" in {n.reason for n in decision.notes}
 
 
+def test_unhealthy_app_is_not_stalled_because_ray_goes_on_trying() -> None:
+    cluster = raycluster("demo-one")
+    seen = observation(cluster, application("UNHEALTHY", running=0))
+    decision = decide(serving(observations={"demo-one": seen}), NOW)
+    assert condition(decision, "Ready") == ("False", "ApplicationsNotRunning")
+    assert condition(decision, "Stalled") is None
+    assert condition(decision, "Reconciling") == ("True", "ApplicationUnhealthy")
+
+
 def test_app_that_serves_on_while_it_updates_stays_ready() -> None:
     cluster = raycluster("demo-one")
     decision = decide(

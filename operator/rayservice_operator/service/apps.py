@@ -37,6 +37,7 @@ class Phase(enum.StrEnum):
     REJECTED = "ServeConfigRejected"
     DEPLOYING = "DeployingApplications"
     FAILED = "ApplicationFailed"
+    UNHEALTHY = "ApplicationUnhealthy"
     NO_ENDPOINTS = "WaitingForEndpoints"
     SERVING = "Serving"
     UNKNOWN = "ServeApiUnreachable"
@@ -92,9 +93,12 @@ def _applications(view: ClusterView, observation: ServeObservation, config: Conf
     applications = [observation.applications.get(name) for name in config.parsed.app_names]
     absent = [name for name in config.parsed.app_names if name not in observation.applications]
     # Ray does not try again by itself after DEPLOY_FAILED, even where replicas of the former config still answer.
-    failed = [a for a in applications if a is not None and (a.status == "DEPLOY_FAILED" or _down(a))]
+    failed = [a for a in applications if a is not None and a.status == "DEPLOY_FAILED"]
     if failed:
         return Standing(Phase.FAILED, "; ".join(describe(a) for a in failed))
+    down = [a for a in applications if a is not None and _down(a)]
+    if down:
+        return Standing(Phase.UNHEALTHY, "; ".join(describe(a) for a in down))
     if absent:
         return Standing(Phase.DEPLOYING, f"Applications not deployed yet: {', '.join(absent)}.")
     waiting = [a for a in applications if a is not None and a.status != "RUNNING"]

@@ -18,7 +18,15 @@ from rayservice_operator.service.context import ClusterView, Config, Context, Ta
 from rayservice_operator.service.strategies.base import Plan
 
 TRANSIENT: Final = frozenset(
-    {Phase.CREATING, Phase.STARTING_HEAD, Phase.STARTING_SERVE, Phase.PUSHING, Phase.DEPLOYING, Phase.NO_ENDPOINTS}
+    {
+        Phase.CREATING,
+        Phase.STARTING_HEAD,
+        Phase.STARTING_SERVE,
+        Phase.PUSHING,
+        Phase.DEPLOYING,
+        Phase.UNHEALTHY,
+        Phase.NO_ENDPOINTS,
+    }
 )
 
 
