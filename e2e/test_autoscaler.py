@@ -53,12 +53,17 @@ def test_group_grows_under_load_and_shrinks_again(kube: Kube, namespace: str, ve
     service.wait(lambda: len(service.workers()) == 1, "the group shrunk", timeout=180)
     service.wait(lambda: _replicas(kube, namespace, name) == 1, "written by the autoscaler")
     (gone,) = grown - named(service.workers())
-    reasons = [event["message"] for event in kube.events(namespace, name) if event["reason"] == "DeletedWorkerPod"]
-    assert any(gone in reason and "workersToDelete" in reason for reason in reasons), reasons
+    service.wait(lambda: "workersToDelete" in _why_deleted(kube, namespace, gone), "deleted because it was named")
     service.wait_settled()
     assert service.active() == name
     assert service.answer("/?seconds=0")["pid"]
     assert service.head()["metadata"]["uid"] == head["metadata"]["uid"]
+
+
+def _why_deleted(kube: Kube, namespace: str, pod: str) -> str:
+    """What the RayCluster's event says of the deletion of a worker; empty before there is one."""
+    events = [event for event in kube.events(namespace) if event.get("reason") == "DeletedWorkerPod"]
+    return next((str(event["message"]) for event in events if pod in event["message"]), "")
 
 
 def _replicas(kube: Kube, namespace: str, cluster: str) -> int:
