@@ -12,7 +12,7 @@ from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import Apply, Create, Decision, Delete, Failure, JsonPatch, MergePatch
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.timestamps import to_rfc3339
-from rayservice_operator.service import hashing
+from rayservice_operator.service import hashing, revisions
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.service.builders import (
@@ -579,3 +579,15 @@ def test_what_could_not_be_done_is_in_the_status() -> None:
     decision = decide(serving(failure=failure), NOW)
     assert condition(decision, "Reconciling") == ("True", "ReconcileFailed")
     assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints"), "it serves all the same"
+
+
+def test_deletion_delay_holds_while_the_present_spec_is_refused() -> None:
+    snapshot = serving()
+    valid = revisions.build(snapshot.service, 1)
+    service = copy.deepcopy(snapshot.service)
+    service["spec"] |= {"serveConfigV2": "applications: 5", "rayClusterDeletionDelaySeconds": 20}
+    old = raycluster("demo-old", cluster_spec("ray:0"))
+    refused = dataclasses.replace(snapshot, service=service, revisions=(valid,), clusters=(*snapshot.clusters, old))
+    decision = decide(refused, NOW)
+    assert decision.wake_at is not None
+    assert NOW + 20 <= decision.wake_at <= NOW + 22

@@ -64,11 +64,14 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
 
 
 def deletion_delay_s(context: Context, target: Target) -> int:
-    """``spec.rayClusterDeletionDelaySeconds`` or the default, in seconds."""
+    """``spec.rayClusterDeletionDelaySeconds`` or the default, in seconds.
+
+    It is no part of a revision, so while the present spec is refused it is read from there, if it is usable itself.
+    """
     chosen = target.spec.get("rayClusterDeletionDelaySeconds")
-    if chosen is None and not context.violations:
+    if chosen is None:
         chosen = context.service["spec"].get("rayClusterDeletionDelaySeconds")
-    return context.config.default_deletion_delay_s if chosen is None else int(chosen)
+    return chosen if isinstance(chosen, int) and chosen >= 0 else context.config.default_deletion_delay_s
 
 
 def plan_retirement(context: Context, target: Target, plan: Plan) -> tuple[list[Action], list[Note], float | None]:
