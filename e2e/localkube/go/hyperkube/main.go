@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
-	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -24,7 +23,6 @@ import (
 )
 
 func main() {
-	// The kubelet hands its context on to what it starts, so it must end with the signal that the others handle inside.
 	var command func() *cobra.Command
 	switch name := filepath.Base(os.Args[0]); name {
 	case "etcd":
@@ -39,14 +37,10 @@ func main() {
 	case "kube-proxy":
 		command = proxy.NewProxyCommand
 	case "kubelet":
-		command = func() *cobra.Command { return kubelet.NewKubeletCommand(kubeletContext()) }
+		command = func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }
 	default:
 		fmt.Fprintf(os.Stderr, "hyperkube: start me as etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy or kubelet, not %q\n", name)
 		os.Exit(2)
 	}
 	os.Exit(cli.Run(command()))
-}
-
-func kubeletContext() context.Context {
-	return genericapiserver.SetupSignalContext()
 }
