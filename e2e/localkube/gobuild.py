@@ -35,6 +35,13 @@ _KUBERNETES_LDFLAGS = (
     f" -X k8s.io/client-go/pkg/version.gitVersion={versions.KUBERNETES}"
 )
 
+# Without a cluster helm takes this for Kubernetes' version; unset it would be 1.20, and charts that ask for more fail.
+_HELM_LDFLAGS = f"-X helm.sh/helm/v3/internal/version.version={versions.HELM} " + " ".join(
+    f"-X helm.sh/helm/v3/pkg/{package}.k8sVersionM{part}={number}"
+    for package in ("chartutil", "lint/rules")
+    for part, number in zip(("ajor", "inor"), versions.KUBERNETES.removeprefix("v").split(".")[:2], strict=True)
+)
+
 
 def _kubernetes_requirements() -> dict[str, str]:
     staging = versions.staging()
@@ -87,7 +94,7 @@ def build(name: str, target: Path, step: Step) -> None:
         step.detail = "resolving modules"
         _go(["mod", "tidy", "-e"], work)
     ldflags = "-s -w" + (f" {_KUBERNETES_LDFLAGS}" if name in {"hyperkube", "kubectl"} else "")
-    ldflags += f" -X helm.sh/helm/v3/internal/version.version={versions.HELM}" if name == "helm" else ""
+    ldflags += f" {_HELM_LDFLAGS}" if name == "helm" else ""
     step.detail = "downloading modules"
     total = len(_go(["list", "-deps", package], work))
     compiled = 0
