@@ -19,6 +19,7 @@ def install(target: Target, *, values: tuple[str, ...] = (), timeout_seconds: in
     image = [f"image.repository={PREFIX}/operator", f"image.tag={TAG}", "image.pullPolicy=IfNotPresent"]
     settings = [*image, f"podAnnotations.image-fingerprint={image_fingerprint('operator')}", *values]
     args = ["upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace"]
+    args.append("--take-ownership")  # of CRDs that were applied without Helm, by OPERATOR=host or for KubeRay
     for setting in settings:
         args += ["--set-string" if setting.startswith("podAnnotations.") else "--set", setting]
     target.helm(*args)
