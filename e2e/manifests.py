@@ -17,8 +17,8 @@ _DEPLOYMENTS = {GREETER: "Greeter", AUTOSCALING: "Sleeper", BROKEN: "Broken"}
 
 Object = dict[str, Any]
 
-# Requests are small since all of it shares two cores; Ray's own view of its CPUs is set apart from that. Workers have the
-# larger share: they answer requests while a second cluster, whose start takes all the processor there is, comes up.
+# Requests are small since all of it shares two cores; Ray's own view of its CPUs is set apart from that. Workers have
+# the larger share: they answer requests while a second cluster, whose start takes all the processor, comes up.
 _HEAD = {"requests": {"cpu": "100m", "memory": "768Mi"}, "limits": {"memory": "3Gi"}}
 _WORKER = {"requests": {"cpu": "250m", "memory": "384Mi"}, "limits": {"memory": "2Gi"}}
 _STORE = "78643200"  # the smallest object store that Ray allows, in bytes
