@@ -9,6 +9,7 @@ import pytest
 from rayservice_operator.core.keys import Key
 from rayservice_operator.engine.clock import ManualClock
 from rayservice_operator.engine.health import MAX_KEY_AGE_S, MAX_LAG_S, MAX_SILENCE_S, CannotListen, Health, serve
+from rayservice_operator.engine.primaries import MAX_ENDS, Primaries
 from rayservice_operator.engine.queue import WorkQueue
 from rayservice_operator.kube.reflector import Reflector
 from rayservice_operator.kube.store import Store
@@ -77,3 +78,12 @@ async def test_lag_is_measured(health: Health, monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(0)
     task.cancel()
     assert health.lag.seconds >= 3.0
+
+
+def test_kopf_that_does_not_come_up_is_a_problem(health: Health) -> None:
+    """The pod stays Ready otherwise, while no edit is heard of."""
+    primaries = Primaries(Store(), lambda: None, (), after_start=lambda: None)  # type: ignore[arg-type, return-value]
+    health.trouble = lambda: primaries.trouble
+    assert health.problems() == []
+    primaries._ends, primaries._last_end = MAX_ENDS, "no user of that id"
+    assert "no user of that id" in health.problems()[0]

@@ -100,6 +100,7 @@ class App:
         self.lists = [Reflector(self.api, self.store, kind, ns) for kind in KINDS for ns in scopes]
         self.health = Health(self.queue, (*self.children, *self.lists))
         self.primaries = Primaries(self.store, login, settings.namespaces, after_start=self._take_signals)
+        self.health.trouble = lambda: self.primaries.trouble
         self.elector = (
             LeaderElector(self.api, settings.lease_namespace, settings.lease_name, identity)
             if settings.leader_elect

@@ -54,6 +54,7 @@ class Health:
     lag: LoopLag = field(default_factory=LoopLag)
     phase: str = "starting"
     extra: Callable[[], dict[str, Any]] = dict
+    trouble: Callable[[], str] = str
 
     def problems(self) -> list[str]:
         """Why this process should be restarted; empty: healthy."""
@@ -62,6 +63,8 @@ class Health:
             found.append(f"the event loop is {self.lag.seconds:.0f} s late")
         found += [f"nothing happens to {r}" for r in self.reflectors if r.trying_age() > MAX_SILENCE_S]
         found += [f"kopf's watch of {r} tells nothing any more" for r in self.reflectors if r.deaf]
+        if trouble := self.trouble():
+            found.append(trouble)
         if self.queue.oldest_age() > MAX_KEY_AGE_S:
             found.append(f"a key has been waiting or in work for {self.queue.oldest_age():.0f} s")
         return found

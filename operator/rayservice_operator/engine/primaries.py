@@ -28,6 +28,8 @@ ERROR_BACKOFFS_S: Final = (1, 1, 2, 3, 5, 8, 13, *(20,) * 40)
 """kopf's waits between tries of one request: a quarter of an hour without an API server is survived."""
 
 _RESTART_S: Final = (1.0, 30.0)
+MAX_ENDS: Final = 5
+"""Ends in a row after which the process reports itself unhealthy: without kopf it hears of no edit."""
 
 _of_kopf: contextvars.ContextVar[bool] = contextvars.ContextVar("of_kopf", default=False)
 
@@ -113,6 +115,15 @@ class Primaries:
         self._after_start = after_start
         self._others = _TasksOfOthers()
         self.running = False
+        self._ends = 0
+        self._last_end = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why a fresh process is better than another start of kopf here; empty while it is not."""
+        if self._ends < MAX_ENDS:
+            return ""
+        return f"kopf ended {self._ends} times in a row, each soon after its start: {self._last_end}"
 
     async def run(self) -> None:
         """Until cancelled. ``after_start`` is called each time kopf has put its signal handlers in place of ours."""
@@ -123,13 +134,17 @@ class Primaries:
             began = asyncio.get_running_loop().time()
             try:
                 await self._run_once()
+                self._last_end = "without an error"
                 log.warning("kopf ended; it is started again")
             except Exception as error:
+                self._last_end = str(error) or type(error).__name__
                 log.warning("kopf ended: %s; it is started again in %.0f s", str(error) or type(error).__name__, pause)
             finally:
                 self.running = False
+            self._ends += 1
             if asyncio.get_running_loop().time() - began > 10 * _RESTART_S[1]:
                 pause = _RESTART_S[0]
+                self._ends = 1
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(_RESTART_S[1], pause * 2)
 

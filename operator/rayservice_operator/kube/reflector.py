@@ -13,7 +13,7 @@ from typing import Final
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import metadata, name_of, uid_of
 from rayservice_operator.kube.api import KubeApi, WatchEvent
-from rayservice_operator.kube.errors import ApiError, Forbidden, Gone, NotFound
+from rayservice_operator.kube.errors import ApiError, Forbidden, Gone, NotFound, Unreachable
 from rayservice_operator.kube.store import Store
 
 log = logging.getLogger(__name__)
@@ -177,5 +177,7 @@ class Reflector:
         self._tried_at = self._monotonic()
         if error is not None:
             hint = _HINTS.get(type(error), "")
-            log.warning("watching %s: %s%s; again in %.1f s", self, error.message, hint, delay)
+            # A stream on which nothing came for a while, not even a bookmark, is opened anew: no news for people.
+            level = logging.DEBUG if isinstance(error, Unreachable) and self._failures == 1 else logging.WARNING
+            log.log(level, "watching %s: %s%s; again in %.1f s", self, error.message, hint, delay)
         await asyncio.sleep(delay)
