@@ -19,7 +19,7 @@ import yaml
 from kubernetes import client, config
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayservices"
-POLL_S = 0.05
+POLL_S = 0.25  # asking costs processor time that Ray needs
 
 
 class Api:
