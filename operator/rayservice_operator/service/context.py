@@ -26,7 +26,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
-from rayservice_operator.service import hashing, revisions
+from rayservice_operator.service import revisions
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 ACTIVE = "activeServiceStatus"
@@ -255,8 +255,3 @@ def _observation(snapshot: ServiceSnapshot, cluster: Manifest) -> ServeObservati
         if labels_of(pod).get(names.NODE_TYPE) == names.HEAD
     }
     return seen if seen.head_uid in heads else None
-
-
-def matching(context: Context, cluster_spec: Manifest) -> list[ClusterView]:
-    """Live clusters that can become what ``cluster_spec`` says without being replaced."""
-    return [v for v in context.clusters.values() if v.live and hashing.matches(v.manifest, cluster_spec)]

@@ -11,6 +11,7 @@ from typing import Any
 
 from rayservice_operator.api import names
 from rayservice_operator.cluster import services as cluster_services
+from rayservice_operator.cluster.view import ClusterView as RayClusterView
 from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.decision import Action, Apply, MergePatch
 from rayservice_operator.core.diff import covers
@@ -30,7 +31,8 @@ def plan_services(context: Context, target: Target, view: ClusterView | None) ->
     if view is None:
         return []
     stored = {name_of(child): child for child in context.snapshot.children if child.get("kind") == "Service"}
-    wanted = (_head_service(context, view), _serve_service(context, target, view))
+    cluster = view_of(view.manifest, context.config)  # parsed once for both
+    wanted = (_head_service(context, cluster), _serve_service(context, target, cluster))
     return [Apply(obj) for obj in wanted if not covers(stored.get(name_of(obj)), obj)]
 
 
@@ -55,19 +57,18 @@ def _owned(context: Context, obj: Manifest, name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": obj["spec"]}
 
 
-def _head_service(context: Context, view: ClusterView) -> Manifest:
-    template = cluster_services.head_service(view_of(view.manifest, context.config))
+def _head_service(context: Context, cluster: RayClusterView) -> Manifest:
+    template = cluster_services.head_service(cluster)
     return _owned(context, template, names.head_service_name(context.name))
 
 
-def _serve_service(context: Context, target: Target, view: ClusterView) -> Manifest:
+def _serve_service(context: Context, target: Target, cluster: RayClusterView) -> Manifest:
     template: Manifest = target.spec.get("serveService") or {}
     user: Manifest = template.get("spec") or {}
-    cluster = view_of(view.manifest, context.config)
     spec = {
         "type": cluster.spec.head_group_spec.service_type or "ClusterIP",
         **user,
-        "selector": {names.CLUSTER: view.name, names.SERVE: "true"},
+        "selector": {names.CLUSTER: cluster.name, names.SERVE: "true"},
         "ports": cluster_services.merged_ports(cluster_services.serve_ports(cluster), user.get("ports") or ()),
     }
     meta = {

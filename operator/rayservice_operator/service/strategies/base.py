@@ -71,9 +71,9 @@ def first_cluster(context: Context, target: Target) -> Plan:
     if pending is None:
         planned = context.pending_name
         unbuilt = planned and planned not in context.clusters and not context.pending_vanished
-        if unbuilt and not _adoptable(context, target):
-            return Plan("", planned)  # named in the status, to be built now
         adopted = _adoptable(context, target)
+        if unbuilt and adopted is None:
+            return Plan("", planned)  # named in the status, to be built now
         return Plan("", adopted.name if adopted else new_name(context, target))
     if not hashing.matches(pending.manifest, target.cluster_spec):
         return Plan("", new_name(context, target), superseded=never_served(pending))
