@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,27 @@ from rayservice_operator.kube.client import KubeClient
 
 CRDS = Path(__file__).parents[2] / "crds"
 _numbers = itertools.count(1)
+
+
+FAREWELL_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+async def farewells() -> AsyncIterator[None]:
+    """Waits, last of all, until no connection of the test is open.
+
+    aiohttp, and kopf with it, closes a TLS connection politely and forgets it; a loop that ends before the peer has
+    said goodbye leaves a socket for the garbage collector to complain of, in whichever test comes later.
+    """
+    yield
+    async with asyncio.timeout(FAREWELL_S):
+        while _open_transports():  # noqa: ASYNC110  (nothing tells of a transport's end)
+            await asyncio.sleep(0.01)
+
+
+def _open_transports() -> list[asyncio.BaseTransport]:
+    known = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    return [transport for transport in list(known.values()) if transport._sock is not None]
 
 
 @pytest.fixture(scope="session")

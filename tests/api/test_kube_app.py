@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
-import pytest
 
 from e2e.localkube import light
 from rayservice_operator.api import names
@@ -26,9 +25,6 @@ from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.api.conftest import connection
 
 WAIT_S = 240
-
-# kopf closes its connections politely; the test's event loop does not wait for the farewell.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def decide_service(snapshot: ServiceSnapshot, now: float) -> Decision:

@@ -20,9 +20,6 @@ from rayservice_operator.kube.resources import reference
 from tests.api.conftest import connection, install_crds
 from tests.api.test_kube_app import WAIT_S, ray_service, running, serving, until
 
-# kopf closes its connections politely; the test's event loop does not wait for the farewell.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[light.Api]:
