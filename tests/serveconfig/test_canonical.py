@@ -192,6 +192,7 @@ def test_anchors_and_merges() -> None:
         ("applications: []\nx: " + "9" * 5000, "is no int"),
         ("applications: " + "[" * 5000 + "]" * 5000, "nested more than 64 levels"),
         ("applications: " + "[" * 100_000, "nested more than 64 levels"),
+        ("applications:\n" + "".join(" " * n + "-\n" for n in range(1200)), "nested more than 64 levels"),
         ("applications: []\nx: " + "a" * canonical.MAX_BYTES, "bytes long"),
     ],
 )

@@ -178,12 +178,22 @@ def _compose(text: str) -> yaml.Node | None:
         _limit_depth(text)
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
+        if _TOO_DEEP in (error.problem or ""):
+            raise _nested_too_deep(error.problem_mark) from None
         said = ", ".join(part for part in (error.context, error.problem) if part)
         problem = f"is not valid YAML: {said}"
         raise ServeConfigError(problem, "Correct the YAML", mark=error.problem_mark or error.context_mark) from None
     except yaml.YAMLError as error:
         raise ServeConfigError(f"is not valid YAML: {str(error).splitlines()[0]}", "Correct the YAML") from None
     return node
+
+
+_TOO_DEEP: Final = "maximum nesting depth"
+"""What libyaml from 0.2.6 on says by itself; it scans ahead, so it may get there before the first event does."""
+
+
+def _nested_too_deep(mark: Any) -> ServeConfigError:
+    return ServeConfigError(f"is nested more than {MAX_DEPTH} levels deep", "Flatten it", mark=mark)
 
 
 def _limit_depth(text: str) -> None:
@@ -193,9 +203,7 @@ def _limit_depth(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise ServeConfigError(
-                    f"is nested more than {MAX_DEPTH} levels deep", "Flatten it", mark=event.start_mark
-                )
+                raise _nested_too_deep(event.start_mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 
