@@ -11,6 +11,7 @@ from rayservice_operator.api import names
 from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import Apply, Create, Decision, Delete, Failure, JsonPatch, MergePatch
 from rayservice_operator.core.objects import Manifest, name_of
+from rayservice_operator.core.observation import PushResult
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service import hashing, revisions
 from rayservice_operator.service.decide import decide
@@ -195,6 +196,40 @@ def test_hot_update_pushes_and_keeps_the_cluster() -> None:
     assert condition(decision, "Reconciling") == ("True", "PushingServeConfig")
 
 
+@pytest.mark.parametrize(("before", "ready"), [("RUNNING", "True"), ("DEPLOY_FAILED", "False")])
+def test_applications_of_the_config_before_say_nothing_of_the_new_one(before: str, ready: str) -> None:
+    """Taken by Ray, not looked at since: neither done nor failed, whatever the former applications were."""
+    spec = {"serveConfigV2": OTHER_SERVE_CONFIG, "rayClusterConfig": cluster_spec()}
+    seen = observation(raycluster("demo-one"), application(before, running=int(before == "RUNNING")))
+    push = PushResult(config_hash(OTHER_SERVE_CONFIG), "", "accepted", NOW - 0.1)
+    seen = dataclasses.replace(seen, push=push)
+    decision = decide(serving(spec=spec, observations={"demo-one": seen}), NOW)
+    assert condition(decision, "Ready")[0] == ready
+    assert condition(decision, "Stalled") is None
+    assert condition(decision, "Reconciling") == ("True", "DeployingApplications")
+    assert condition(decision, "ServeConfigApplied") == ("True", "Applied")
+
+    looked = dataclasses.replace(seen, seen_at=push.at)
+    decision = decide(serving(spec=spec, observations={"demo-one": looked}), NOW)
+    failed = before == "DEPLOY_FAILED"
+    assert condition(decision, "Stalled") == (("True", "DeployFailed") if failed else None)
+    assert condition(decision, "Reconciling") is None
+
+
+def test_an_application_under_another_name_is_no_outage_before_ray_knows_it() -> None:
+    renamed = {
+        "serveConfigV2": SERVE_CONFIG.replace("name: greeter", "name: other"),
+        "rayClusterConfig": cluster_spec(),
+    }
+    assert condition(decide(serving(spec=renamed), NOW), "Ready") == ("True", "NonZeroServeEndpoints")
+
+
+def test_a_failure_is_one_event() -> None:
+    seen = observation(raycluster("demo-one"), application("DEPLOY_FAILED", running=0))
+    notes = decide(serving(observations={"demo-one": seen}), NOW).notes
+    assert [note.reason for note in notes].count("DeployFailed") == 1
+
+
 def test_a_config_that_comes_back_is_pushed_again() -> None:
     """A, B, A: the second push of A is another attempt than the first."""
     cluster = raycluster("demo-one")
@@ -290,6 +325,19 @@ def test_restarted_operator_keeps_the_news_until_its_first_look() -> None:
     decision = decide(blind, NOW)
     assert decision.status == snapshot.service["status"]
     assert decision.notes == ()
+
+
+def test_restarted_operator_keeps_no_news_of_another_serve_config() -> None:
+    """Edited while it was away: what was told of the former config is not told of the new one."""
+    snapshot = serving()
+    settled = after(snapshot, decide(snapshot, NOW))
+    service = copy.deepcopy(settled.service)
+    service["spec"]["serveConfigV2"] = OTHER_SERVE_CONFIG
+    service["metadata"]["generation"] = 2
+    decision = decide(dataclasses.replace(settled, service=service, observations={}), NOW)
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+    assert condition(decision, "Reconciling") is not None
+    assert condition(decision, "ServeConfigApplied") == ("False", "Pending")
 
 
 def test_restarted_operator_keeps_the_news_of_a_head_that_came_by_an_upgrade() -> None:
@@ -413,6 +461,15 @@ def test_unproven_cluster_gets_no_requests() -> None:
     assert decision.status["activeServiceStatus"]["rayClusterName"] == "demo-one"
     assert "applicationStatuses" in decision.status["activeServiceStatus"], "not wiped during an upgrade (kuberay P5)"
     assert {o.cluster.name for o in decision.observe} == {"demo-one", "demo-two"}
+
+
+def test_cluster_proven_with_the_config_before_is_not_promoted() -> None:
+    snapshot = upgrading("proven")
+    push = PushResult(config_hash(), "", "accepted", NOW)
+    unseen = dataclasses.replace(snapshot.observations["demo-two"], push=push)
+    decision = decide(dataclasses.replace(snapshot, observations={**snapshot.observations, "demo-two": unseen}), NOW)
+    assert decision.status is not None
+    assert decision.status["activeServiceStatus"]["rayClusterName"] == "demo-one"
 
 
 def test_proven_cluster_is_promoted_then_services_follow_then_the_old_goes() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from rayservice_operator.api import names
 from rayservice_operator.core.conditions import find, is_true
 from rayservice_operator.core.objects import (
@@ -91,6 +93,7 @@ class Monitor:
         if is_true(conditions, "Reconciling") and is_true(conditions, "Stalled"):
             self._fail("Reconciling and Stalled at once")
         self._promotion(old, service)
+        self._of_this_config(service)
         if is_true(conditions, "Ready"):
             if not status.get("numServeEndpoints"):
                 self._fail("Ready=True without endpoints")
@@ -116,6 +119,30 @@ class Monitor:
                 self._fail(f"{after} became active and UpgradeInProgress is {upgrading.get('status')}")
             if not self._app_served(after):
                 self._fail(f"{after} became active and its applications do not run")
+
+    def _of_this_config(self, service: Manifest) -> None:
+        """What kstatus calls Current or Failed is said of the present serve config, not of the one before it."""
+        status = service["status"]
+        conditions = status.get("conditions") or []
+        active = _role(status, "active")
+        head = self.world.head(active) if active else None
+        serve = self.world.serves.get(uid_of(head)) if head else None
+        if serve is None or self._struck() or status.get("observedGeneration") != generation_of(service):
+            return
+        stalled = find(conditions, "Stalled") or {}
+        if stalled.get("reason") == "ValidationFailed" or is_true(conditions, "Suspending"):
+            return
+        declared = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        apps = [(app, serve.apps.get(app["name"])) for app in declared]
+        if stalled.get("reason") == "DeployFailed" and not _role(status, "pending"):
+            failed = [app for want, app in apps if app and app.config == want and app.broken]
+            if not failed:
+                self._fail("Stalled says DeployFailed of a config that has not failed")
+        moving = is_true(conditions, "Reconciling") or is_true(conditions, "UpgradeInProgress")
+        if is_true(conditions, "Ready") and not stalled and not moving:
+            late = [want["name"] for want, app in apps if app is None or app.config != want]
+            if late:
+                self._fail(f"said to be done, and Ray has another config of {late}")
 
     def _app_served(self, cluster: str) -> bool:
         head = self.world.head(cluster)

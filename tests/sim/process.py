@@ -38,6 +38,7 @@ WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS}
 
 CONFIG = OperatorConfig(version="sim")
 FAST_S, STEADY_S, RETRY_S = 1.0, 2.0, 2.0
+AT_ONCE_S = 0.05  # from the answer of a PUT to the look that it wakes
 """Seconds between two looks of an observer, and before a failed push is tried again."""
 
 
@@ -168,7 +169,7 @@ class SimObservers:
         return min((watch.due for watch in self.watches.values()), default=None)
 
     def look(self, cluster: Ref) -> None:
-        """One look at a head: GET, and PUT where something is to be pushed."""
+        """One look at a head: GET, or PUT where something is to be pushed. What the PUT brings is seen a look later."""
         watch = self.watches.get(cluster)
         if watch is None:
             return
@@ -179,8 +180,7 @@ class SimObservers:
         if head is None or serve is None:
             since = before.failing_since if before.failing_since is not None else now
             watch.seen = replace(before, error="no answer", failing_since=since)
-        else:
-            self._push(watch, serve, now)
+        elif not self._push(watch, serve, now):
             nodes = self.world.nodes(head)
             watch.seen = replace(
                 watch.seen,
@@ -192,17 +192,23 @@ class SimObservers:
                 applications=serve.applications(now, nodes),
                 proxies=serve.proxies(now, address(head), nodes),
             )
-        moving = watch.target.fast or watch.seen.error is not None or watch.seen.seen_at is None
-        watch.due = now + (FAST_S if moving else STEADY_S)
+        watch.due = now + self._pause(watch, before)
         if self._news(before, watch.seen):
             for key, clusters in self._keys.items():
                 if cluster in clusters:
                     self._on_change(key)
 
-    def _push(self, watch: Watch, serve: Any, now: float) -> None:
+    def _pause(self, watch: Watch, before: ServeObservation) -> float:
+        if watch.seen.push is not before.push:
+            return AT_ONCE_S
+        moving = watch.target.fast or watch.seen.error is not None or watch.seen.seen_at is None
+        return FAST_S if moving else STEADY_S
+
+    def _push(self, watch: Watch, serve: Any, now: float) -> bool:
+        """Whether there was anything to push."""
         push = watch.target.push
         if push is None or (push.config_hash, push.attempt) in watch.settled or now < watch.push_due:
-            return
+            return False
         self._on_put(f"before PUT {push.config_hash}")
         state, message = "accepted", ""
         try:
@@ -213,12 +219,14 @@ class SimObservers:
         watch.settled.add((push.config_hash, push.attempt))
         result = PushResult(push.config_hash, push.attempt, state, now, message)  # type: ignore[arg-type]
         watch.seen = replace(watch.seen, push=result)
+        return True
 
     def _news(self, before: ServeObservation, after: ServeObservation) -> bool:
-        def meaning(seen: ServeObservation) -> ServeObservation:
+        def meaning(seen: ServeObservation) -> tuple[ServeObservation, bool]:
             age = seen.age(self.world.now)
             stale = seen.error is not None and age is not None and age > CONFIG.stale_after_s
-            return replace(seen, seen_at=None if seen.seen_at is None else float(stale), failing_since=None)
+            told = replace(seen, seen_at=None if seen.seen_at is None else float(stale), failing_since=None)
+            return told, seen.push_seen
 
         # The former observation is judged as of the former look, so that turning stale is news once.
         changed = meaning(before) != meaning(after)

@@ -78,9 +78,10 @@ class PushResult:
 class ServeObservation:
     """The newest knowledge of one cluster's Serve instance. Times are epoch seconds.
 
-    ``seen_at`` is the last successful GET (None: none yet); ``error``/``failing_since`` describe the attempts
-    after it. ``applications`` and ``proxies`` are those of ``seen_at``. ``proxies`` maps pod address to whether
-    its HTTP proxy answers its health check with 200 (asked directly; what the controller thinks comes second).
+    ``seen_at`` is when the last successful GET was begun (None: none yet), so what it tells is no older than that;
+    ``error``/``failing_since`` describe the attempts after it. ``applications`` and ``proxies`` are those of
+    ``seen_at``. ``proxies`` maps pod address to whether its HTTP proxy answers its health check with 200 (asked
+    directly; what the controller thinks comes second).
     ``session`` changes when the head is a new Ray session.
     """
 
@@ -94,6 +95,12 @@ class ServeObservation:
     error: str | None = None
     failing_since: float | None = None
     push: PushResult | None = None
+
+    @property
+    def push_seen(self) -> bool:
+        """False while the applications are those of before the newest push, which tell nothing of the new config."""
+        push = self.push
+        return push is None or push.state != "accepted" or (self.seen_at is not None and self.seen_at >= push.at)
 
     def age(self, now: float) -> float | None:
         """Seconds since the last successful look; None when there was none."""

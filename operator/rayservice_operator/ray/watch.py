@@ -129,6 +129,7 @@ class HeadWatch:
         self._start_push(client)
         if self._push_task is not None and self._put_opens:
             return  # it starts Serve, and until it has ended nothing else is answered; its end wakes us
+        began = self._around.clock()
         head = self._probes  # made anew for each head: tells whether it changed while an answer was awaited
         try:
             body = await client.get_serve()
@@ -142,7 +143,7 @@ class HeadWatch:
             return
         if head is self._probes:
             self._essence = essence
-            self._seen(details, version)
+            self._seen(details, version, began)
 
     async def _client(self) -> ServeClient | None:
         target = self._target
@@ -181,8 +182,8 @@ class HeadWatch:
         except ServeUnavailableError:
             return None  # what matters was answered; asked again at the next look
 
-    def _seen(self, details: ServeDetails | None, version: HeadVersion | None) -> None:
-        observation = replace(self.observation, seen_at=self._around.clock(), error=None, failing_since=None)
+    def _seen(self, details: ServeDetails | None, version: HeadVersion | None, began: float) -> None:
+        observation = replace(self.observation, seen_at=began, error=None, failing_since=None)
         if self.observation.error is not None:
             self._push_due = 0.0  # it answers again: what failed is worth another try now
         if version is not None:
@@ -285,6 +286,7 @@ class HeadWatch:
             seen.proxies,
             seen.error,
             push,
+            seen.push_seen,
             stale,
         )
         if meaning != self._told:

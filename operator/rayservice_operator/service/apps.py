@@ -86,6 +86,8 @@ def standing(view: ClusterView | None, config: Config | None, now: float, stale_
     if view.applied_hash != config.hash:
         detail = f" Last answer: {push.message}" if push is not None and push.state == "failing" else ""
         return Standing(Phase.PUSHING, f"The serve config is being pushed to {view.name}.{detail}")
+    if not observation.push_seen:
+        return Standing(Phase.DEPLOYING, f"{view.name} has taken the serve config; what comes of it is not seen yet.")
     return _applications(view, observation, config)
 
 

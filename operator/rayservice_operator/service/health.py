@@ -35,7 +35,7 @@ class Picture:
     """What the conditions are derived from, worked out once.
 
     active, pending: the clusters as planned; standing: of the cluster that is on its way to (or at) the target.
-    active_config: the config that the active cluster is to have, as far as it is known.
+    shown_config: the config that the active cluster's applications are those of, as far as it is known.
     endpoints: ready pods behind the serve service. timed_out: ``ray.io/initializing-timeout`` has passed.
     """
 
@@ -45,7 +45,7 @@ class Picture:
     active: ClusterView | None
     pending: ClusterView | None
     standing: Standing
-    active_config: Config | None
+    shown_config: Config | None
     endpoints: int
     timed_out: bool
 
@@ -106,7 +106,7 @@ def ready(picture: Picture) -> Condition:
         return kept
     if not fresh(active.observation, context.now, context.config.stale_after_s):
         return Condition(Type.READY, "Unknown", Reason.OBSERVATION_STALE, _age(active, context.now))
-    applications = _expected(active, picture.active_config)
+    applications = _expected(active, picture.shown_config)
     down = [a for a in applications if a.status in FAILED_STATUSES and not can_serve(a)]
     if down or not any(can_serve(a) for a in applications):
         troubled = down or applications
@@ -177,11 +177,17 @@ def reconciling(picture: Picture) -> Condition | None:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
-    if carried(picture.context, picture.active):
+    if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
         return _stored(picture.context, Type.RECONCILING)
     if picture.standing.phase in TRANSIENT:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     return None
+
+
+def _asked_for_nothing_new(picture: Picture) -> bool:
+    """Whether the active cluster has the config of the spec in force: what was told of it is told of this spec."""
+    config = picture.target.config if picture.target else None
+    return config is None or (picture.active is not None and picture.active.applied_hash == config.hash)
 
 
 def serve_config_applied(picture: Picture) -> Condition:
@@ -225,7 +231,7 @@ def applications_healthy(picture: Picture) -> Condition:
     if not fresh(view.observation, context.now, context.config.stale_after_s):
         return say("Unknown", Reason.OBSERVATION_STALE, _age(view, context.now))
     wanted = picture.target.config if picture.target else None
-    config = picture.active_config if view is picture.active else wanted
+    config = picture.shown_config if view is picture.active else wanted
     applications = _expected(view, config)
     if not applications:
         return say("False", Reason.NO_APPLICATIONS, f"RayCluster {view.name} has no applications.")

@@ -27,10 +27,25 @@ def active_config(context: Context, target: Target, plan: Plan) -> Config | None
     if not plan.pending:
         return target.config
     active = context.live(plan.active)
-    if active is None:
+    return None if active is None else _applied_config(context, active)
+
+
+def _shown_config(context: Context, target: Target | None, plan: Plan) -> Config | None:
+    """The config that the active cluster's applications, as they were seen last, are those of; None if not known.
+
+    Not the present spec's before Ray has taken it and what came of it has been seen.
+    """
+    active = context.live(plan.active)
+    if active is None or target is None or (active.observation is not None and not active.observation.push_seen):
         return None
+    if target.config is not None and active.applied_hash == target.config.hash:
+        return target.config
+    return _applied_config(context, active)
+
+
+def _applied_config(context: Context, view: ClusterView) -> Config | None:
     known = (load_config(text) for text in revisions.configs(context.snapshot.revisions))
-    return next((config for config in known if config and config.hash == active.applied_hash), None)
+    return next((config for config in known if config and config.hash == view.applied_hash), None)
 
 
 def picture(context: Context, plan: Plan) -> health.Picture:
@@ -48,7 +63,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         active=context.live(plan.active),
         pending=context.live(plan.pending),
         standing=stands,
-        active_config=None if target is None else active_config(context, target, plan),
+        shown_config=_shown_config(context, target, plan),
         endpoints=len(endpoint_pods(context)),
         timed_out=_timed_out(context, plan),
     )
@@ -232,7 +247,7 @@ def notes(context: Context, status: Manifest) -> tuple[Note, ...]:
         if level is not None:
             reason = EVENT_NAMES.get((new["type"], new["reason"])) or name or new["reason"]
             result.append(Note(reason, new["message"], level))
-    return tuple(result)
+    return tuple(dict.fromkeys(result))  # one failure may turn two conditions
 
 
 def view_pair(context: Context, plan: Plan) -> tuple[ClusterView | None, ClusterView | None]:
