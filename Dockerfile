@@ -7,16 +7,17 @@ ARG BASE=python:3.11-slim-bookworm
 
 # What the images install, cut out of pyproject.toml: other edits of that file don't reach the stages below.
 FROM ${BASE} AS requirements
-COPY pyproject.toml scripts/requirements.py /src/
-RUN python3 /src/requirements.py /src/pyproject.toml /requirements
+COPY pyproject.toml constraints.txt scripts/requirements.py /src/
+RUN python3 /src/requirements.py /src/pyproject.toml /requirements && cp /src/constraints.txt /requirements/
 
 
 FROM ${BASE} AS operator-packages
-COPY --from=requirements /requirements/operator.txt /requirements.txt
+COPY --from=requirements /requirements/operator.txt /requirements/constraints.txt /requirements/
 # pip lives beside the environment, not in it: the image has none.
 RUN python3 -m venv /pip \
  && python3 -m venv --without-pip /opt/operator \
- && /pip/bin/pip --python /opt/operator/bin/python install --no-cache-dir --no-compile --quiet -r /requirements.txt \
+ && /pip/bin/pip --python /opt/operator/bin/python install --no-cache-dir --no-compile --quiet -r /requirements/operator.txt \
+      -c /requirements/constraints.txt \
  && /opt/operator/bin/python -m compileall -q /opt/operator/lib \
  && echo /opt/operator/src > "$(/opt/operator/bin/python -c 'import site; print(site.getsitepackages()[0])')/src.pth" \
  && printf '#!/opt/operator/bin/python -P\nimport sys\nfrom rayservice_operator.cli.main import main\nsys.exit(main())\n' \
@@ -45,9 +46,10 @@ FROM ${BASE} AS runtime-packages
 RUN command -v wget > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends wget \
  && rm -rf /var/lib/apt/lists/*; }
 RUN useradd --uid 1000 --create-home --shell /bin/bash ray
-COPY --from=requirements /requirements/runtime.txt /requirements.txt
+COPY --from=requirements /requirements/runtime.txt /requirements/constraints.txt /requirements/
 RUN python3 -m venv /opt/ray \
- && /opt/ray/bin/pip install --no-cache-dir --no-compile --quiet -r /requirements.txt \
+ && /opt/ray/bin/pip install --no-cache-dir --no-compile --quiet -r /requirements/runtime.txt \
+      -c /requirements/constraints.txt \
  && /opt/ray/bin/python -m compileall -q -j 0 /opt/ray/lib \
  && echo /opt/serve > "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/serve.pth"
 

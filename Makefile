@@ -6,16 +6,19 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv crds crds-check lint format test unit e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check lint format test unit e2e demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: .venv/.made ## The virtual environment with the project in it, for development
 
-.venv/.made: pyproject.toml scripts/venv.sh
+.venv/.made: pyproject.toml constraints.txt scripts/venv.sh
 	@PYTHON=$(PYTHON) scripts/venv.sh
 	@touch $@
+
+constraints: ## Renew constraints.txt with the newest versions that pyproject.toml allows
+	@PYTHON=$(PYTHON) scripts/constraints.sh
 
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator

@@ -23,9 +23,9 @@ if [ ! -x .venv/bin/python ]; then
 fi
 echo "virtual environment: installing the project and its development tools" >&2
 if command -v uv >/dev/null 2>&1; then
-	uv pip install --quiet --python .venv/bin/python -e '.[dev]'
+	uv pip install --quiet --python .venv/bin/python -c constraints.txt -e '.[dev]'
 else
 	# A .venv that something else made may have no pip.
 	.venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip --upgrade >/dev/null
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 fi

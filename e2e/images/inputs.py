@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_COMMON = ("Dockerfile", "pyproject.toml", "scripts/requirements.py")
+_COMMON = ("Dockerfile", "pyproject.toml", "constraints.txt", "scripts/requirements.py")
 _OWN = {"operator": ("operator/rayservice_operator",), "runtime": ("serve_runtime",)}
 
 

@@ -46,7 +46,7 @@ def ray_python(*, install: bool = True) -> Path:
             [uv, "venv", "-q", "-p", sys.executable, str(VENV)],
             [uv, "pip", "install", "-q", "-p", str(python)],
         ]
-    commands[1].append(f"ray[serve]=={RAY_VERSION}")
+    commands[1] += ["-c", str(ROOT / "constraints.txt"), f"ray[serve]=={RAY_VERSION}"]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
