@@ -18,7 +18,6 @@ from e2e.support import (
     account,
     get_json,
     is_true,
-    node_port_url,
     pod_ready,
     wait_for,
     wait_ready,
@@ -108,10 +107,6 @@ class Service:
     def answer(self, path: str = "/") -> Object:
         """One request to the serve service."""
         return get_json(self.kube, self.namespace, f"{self.name}-serve-svc", path)
-
-    def url(self) -> str:
-        """On 127.0.0.1, for load; needs a NodePort."""
-        return node_port_url(self.kube, self.namespace, f"{self.name}-serve-svc")
 
     def wait(self, probe: Callable[[], T], what: str, *, timeout: float = 180) -> T:
         """Wait for ``probe`` to return something true; a time-out tells all there is to see in the namespace."""

@@ -1,7 +1,6 @@
 """Helpers of the end-to-end tests: waiting with a full account on failure, requests, pods, load from inside."""
 
 import json
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +17,6 @@ from e2e import deploy
 from e2e.cluster import Kind, Target
 from e2e.images import full_name
 from e2e.load import Report
-from e2e.localkube import binaries
 from e2e.localkube.errors import LocalKubeError
 
 GROUP, VERSION = "ray.io", "v1"
@@ -39,7 +37,6 @@ class Kube:
             config_file=str(target.kubeconfig)
         )
         self.core = client.CoreV1Api(self.api)
-        self.apps = client.AppsV1Api(self.api)
         self.custom = client.CustomObjectsApi(self.api)
         self.discovery = client.DiscoveryV1Api(self.api)
 
@@ -112,14 +109,10 @@ class Kube:
     def delete_pod(self, namespace: str, name: str, *, grace_seconds: int | None = None) -> None:
         self.core.delete_namespaced_pod(name, namespace, grace_period_seconds=grace_seconds)
 
-    def kill_operator(self) -> None:
-        """Delete the operator's pods at once, as a crash would; its Deployment starts another."""
-        for pod in self.pods(deploy.NAMESPACE, deploy.SELECTOR):
-            self.delete_pod(deploy.NAMESPACE, pod["metadata"]["name"], grace_seconds=0)
-
-    def advertise_gpus(self, count: int, resource: str = "nvidia.com/gpu") -> None:
-        """Make every node say that it has GPUs, to test scheduling of GPU workers where there are none."""
-        patch = json.dumps({"status": {"capacity": {resource: str(count)}}})
+    def advertise(self, resource: str, count: int | None) -> None:
+        """Make every node say that it has so many of a resource, such as GPUs that are not there; None ends it."""
+        amount = None if count is None else str(count)
+        patch = json.dumps({"status": {"capacity": {resource: amount}, "allocatable": {resource: amount}}})
         for node in self.plain(self.core.list_node())["items"]:
             name: str = node["metadata"]["name"]
             self.target.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)
@@ -247,15 +240,6 @@ def service_url(kube: Kube, namespace: str, service: str, port: int = 8000) -> s
     return f"http://{kube.service(namespace, service)['spec']['clusterIP']}:{port}"
 
 
-def node_port_url(kube: Kube, namespace: str, service: str, port: int = 8000) -> str:
-    """The URL on 127.0.0.1 of a NodePort service; what load from the host may go to."""
-    for entry in kube.service(namespace, service)["spec"]["ports"]:
-        if entry["port"] == port and "nodePort" in entry:
-            return f"http://127.0.0.1:{entry['nodePort']}"
-    msg = f"service {namespace}/{service} has no node port for {port}; set spec.serveService.spec.type: NodePort"
-    raise LocalKubeError(msg)
-
-
 def http_get(kube: Kube, namespace: str, service: str, path: str = "/", port: int = 8000) -> str:
     """GET from a service and return the body of a 2xx; anything else raises LocalKubeError or OSError."""
     if kube.target.kind is not Kind.LOCAL:
@@ -339,10 +323,3 @@ class LoadPod:
 
 def _config_map(name: str, script: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"load.py": script}}
-
-
-def port_forward(kube: Kube, namespace: str, target: str, port: int, local: int) -> subprocess.Popen[bytes]:
-    """``kubectl port-forward`` on 127.0.0.1, for clusters whose addresses the host can't reach. The caller ends it."""
-    kubectl = str(binaries.ensure("kubectl"))
-    argv = [kubectl, "--kubeconfig", str(kube.target.kubeconfig), "port-forward", "-n", namespace, target]
-    return subprocess.Popen([*argv, f"{local}:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,8 +1,12 @@
-"""Ray's own autoscaler in the head pod: a group grows under load and shrinks to its minimum when idle."""
+"""Ray's own autoscaler in the head pod: a group grows under load and shrinks to its minimum when idle.
+
+The operator is killed as soon as the autoscaler has asked for more workers, and again when it has named one to delete.
+"""
 
 import pytest
 
 from e2e.manifests import AUTOSCALING, cluster_spec, rayservice, serve_config, worker_group
+from e2e.operators import Operator
 from e2e.rayservices import Service, named
 from e2e.support import Kube, LoadPod, Object
 
@@ -20,7 +24,7 @@ SCALING = {
 
 
 @pytest.mark.parametrize("version", ["v2", "v1"])
-def test_group_grows_under_load_and_shrinks_again(kube: Kube, namespace: str, version: str) -> None:
+def test_group_grows_under_load_and_shrinks_again(kube: Kube, namespace: str, operator: Operator, version: str) -> None:
     """A worker has one CPU and a replica takes it whole, so a second replica needs a second worker."""
     options: Object = {"idleTimeoutSeconds": IDLE_SECONDS}
     if version == "v1":  # v2 is the default
@@ -42,6 +46,8 @@ def test_group_grows_under_load_and_shrinks_again(kube: Kube, namespace: str, ve
 
     first = named(service.workers())
     with LoadPod(kube, namespace, "http://elastic-serve-svc:8000/?seconds=2", rate=2) as load:
+        service.wait(lambda: _replicas(kube, namespace, name) == 2, "another worker asked for", timeout=180)
+        operator.kill()
         service.wait(lambda: len(service.ready_workers()) == 2, "the group grown", timeout=180)
         report = load.report()
     assert not report.failures, str(report)
@@ -50,20 +56,21 @@ def test_group_grows_under_load_and_shrinks_again(kube: Kube, namespace: str, ve
     assert _replicas(kube, namespace, name) == 2, "the autoscaler has written it"
     assert _replicas_asked(service) == 1, "not the user's own object"
 
+    doomed = service.wait(lambda: _to_delete(kube, namespace, name), "a worker named to be deleted", timeout=180)
+    operator.kill()
     service.wait(lambda: len(service.workers()) == 1, "the group shrunk", timeout=180)
     service.wait(lambda: _replicas(kube, namespace, name) == 1, "written by the autoscaler")
-    (gone,) = grown - named(service.workers())
-    service.wait(lambda: "workersToDelete" in _why_deleted(kube, namespace, gone), "deleted because it was named")
+    assert grown - named(service.workers()) == doomed
     service.wait_settled()
     assert service.active() == name
     assert service.answer("/?seconds=0")["pid"]
     assert service.head()["metadata"]["uid"] == head["metadata"]["uid"]
 
 
-def _why_deleted(kube: Kube, namespace: str, pod: str) -> str:
-    """What the RayCluster's event says of the deletion of a worker; empty before there is one."""
-    events = [event for event in kube.events(namespace) if event.get("reason") == "DeletedWorkerPod"]
-    return next((str(event["message"]) for event in events if pod in event["message"]), "")
+def _to_delete(kube: Kube, namespace: str, cluster: str) -> set[str]:
+    """Names of the workers that the autoscaler wants gone."""
+    group = kube.raycluster(namespace, cluster)["spec"]["workerGroupSpecs"][0]
+    return set(group["scaleStrategy"].get("workersToDelete") or ())
 
 
 def _replicas(kube: Kube, namespace: str, cluster: str) -> int:

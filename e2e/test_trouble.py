@@ -1,0 +1,105 @@
+"""What the status says while Ray is in trouble: what is so, and no more than is known.
+
+The tests share a service and run in this order; before each it is brought back to its manifest.
+"""
+
+import pytest
+
+from e2e.manifests import BROKEN, cluster_spec, rayservice, serve_config, worker_group
+from e2e.rayservices import Service, identity, watched
+from e2e.support import Kube, condition
+
+pytestmark = pytest.mark.timeout(900)
+
+NAME = "troubled"
+MANIFEST = rayservice(NAME, cluster_spec(worker_group()))
+
+# Signals the dashboard's processes from inside the head pod; its image has no pkill. Prints how many there are.
+_SIGNAL_DASHBOARD = """
+import os, pathlib, signal, sys
+def command(pid):
+    try:
+        return pathlib.Path("/proc", pid, "cmdline").read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
+found = {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and b"/ray/dashboard/dashboard.py" in command(pid)}
+for pid in found - {os.getpid()}:  # these very words are in our own command line
+    os.kill(pid, signal.Signals[sys.argv[1]])
+print(len(found) - 1)
+"""
+
+
+@pytest.fixture
+def service(kube: Kube, module_namespace: str) -> Service:
+    kube.apply(MANIFEST, module_namespace)
+    service = Service(kube, module_namespace, NAME)
+    service.wait_settled()
+    return service
+
+
+def test_application_that_cannot_start(service: Service) -> None:
+    """Accepted by Ray, and dead: the config is in force, the service is not Ready, and the reason is Ray's own."""
+    cluster, pods = service.active(), identity([service.head(), *service.workers()])
+
+    service.patch(serveConfigV2=serve_config(import_path=BROKEN))
+    service.wait(lambda: condition(service.get(), "Stalled").get("status") == "True", "the failure told")
+
+    obj = service.get()
+    assert condition(obj, "Stalled")["reason"] == "DeployFailed"
+    for kind in ("Stalled", "ApplicationsHealthy", "Ready"):
+        assert "fails on purpose" in condition(obj, kind)["message"], kind
+    assert condition(obj, "ServeConfigApplied")["status"] == "True"
+    assert (condition(obj, "Ready")["status"], obj["status"]["serviceStatus"]) == ("False", "")
+    assert condition(obj, "ApplicationsHealthy")["reason"] == "DeployFailed"
+    assert condition(obj, "Reconciling") == {}
+    application = obj["status"]["activeServiceStatus"]["applicationStatuses"]["app"]
+    assert application["status"] == "DEPLOY_FAILED"
+    assert "\x1b" not in str(obj["status"]), "no colour codes"
+    assert service.wait(lambda: service.events("DeployFailed"), "an event")
+
+    service.patch(serveConfigV2=serve_config("Better"))
+    service.wait_answer(lambda answer: answer["greeting"] == "Better", "the corrected application")
+    obj = service.wait_settled()
+    assert condition(obj, "Stalled") == {}
+    assert service.active() == cluster
+    assert identity([service.head(), *service.workers()]) == pods
+
+
+def test_dashboard_that_hangs(service: Service, kube: Kube) -> None:
+    """Requests are answered, so it may well be fine; but nobody knows, and that is what is said, with the age."""
+    head = service.head()["metadata"]["name"]
+    pods = identity([service.head(), *service.workers()])
+
+    def dashboard(signal: str) -> int:
+        found = kube.exec(service.namespace, head, "python", "-c", _SIGNAL_DASHBOARD, signal)
+        return int(found.split()[-1])
+
+    with watched(service) as history:
+        assert dashboard("SIGSTOP") >= 1
+        try:
+            service.wait(lambda: condition(service.get(), "Ready").get("status") == "Unknown", "no longer said")
+            obj = service.get()
+            assert condition(obj, "Ready")["reason"] == "ObservationStale"
+            assert " s ago" in condition(obj, "Ready")["message"]
+            assert condition(obj, "ApplicationsHealthy")["status"] == "Unknown"
+            assert obj["status"]["serviceStatus"] == ""
+            assert service.answer()["greeting"] == "Hello"
+            _others_are_looked_after(kube, service.namespace)
+        finally:
+            dashboard("SIGCONT")
+        service.wait_settled()
+    assert history.conditions("Ready") == [
+        ("True", "NonZeroServeEndpoints"),
+        ("Unknown", "ObservationStale"),
+        ("True", "NonZeroServeEndpoints"),
+    ]
+    assert identity([service.head(), *service.workers()]) == pods, "nothing was restarted for want of news"
+
+
+def _others_are_looked_after(kube: Kube, namespace: str) -> None:
+    """Another object's edit is answered while one head hangs."""
+    other = rayservice("other", cluster_spec(worker_group()), "applications: [{name: a}]")
+    kube.apply(other, namespace)
+    service = Service(kube, namespace, "other")
+    service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "ValidationFailed", "the other's answer")
+    kube.delete("rayservice", namespace, "other", wait=True)
