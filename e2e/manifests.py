@@ -9,11 +9,12 @@ from e2e.images import full_name
 
 RAY_VERSION = "2.60.0"
 GREETER = "serve_runtime.quickstart:app"
+GREETER_WITH_ARGS = "serve_runtime.quickstart:build"
 AUTOSCALING = "serve_runtime.quickstart:autoscaling"
 BROKEN = "serve_runtime.quickstart:broken"
 
 # Names of their deployments.
-_DEPLOYMENTS = {GREETER: "Greeter", AUTOSCALING: "Sleeper", BROKEN: "Broken"}
+_DEPLOYMENTS = {GREETER: "Greeter", GREETER_WITH_ARGS: "Greeter", AUTOSCALING: "Sleeper", BROKEN: "Broken"}
 
 Object = dict[str, Any]
 
@@ -27,12 +28,16 @@ _STORE = "78643200"  # the smallest object store that Ray allows, in bytes
 _GRACE_SECONDS = 3
 
 
-def serve_config(greeting: str = "Hello", *, import_path: str = GREETER, **options: Any) -> str:
+def serve_config(
+    greeting: str = "Hello", *, import_path: str = GREETER, args: Object | None = None, **options: Any
+) -> str:
     """serveConfigV2 with one application at ``/``. ``options`` are fields of its deployment."""
     deployment = {"name": _DEPLOYMENTS[import_path], **options}
-    if import_path == GREETER:
+    if _DEPLOYMENTS[import_path] == "Greeter":
         deployment["user_config"] = {"greeting": greeting}
-    application = {"name": "app", "import_path": import_path, "route_prefix": "/", "deployments": [deployment]}
+    application: Object = {"name": "app", "import_path": import_path, "route_prefix": "/", "deployments": [deployment]}
+    if args is not None:
+        application["args"] = args
     return str(yaml.safe_dump({"applications": [application]}, sort_keys=False))
 
 

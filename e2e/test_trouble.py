@@ -5,9 +5,10 @@ The tests share a service and run in this order; before each it is brought back 
 
 import pytest
 
-from e2e.manifests import BROKEN, cluster_spec, rayservice, serve_config, worker_group
+from e2e.manifests import BROKEN, GREETER_WITH_ARGS, cluster_spec, rayservice, serve_config, worker_group
+from e2e.operators import Operator
 from e2e.rayservices import Service, identity, watched
-from e2e.support import Kube, condition
+from e2e.support import Kube, LoadPod, condition
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -37,10 +38,51 @@ def service(kube: Kube, module_namespace: str) -> Service:
     return service
 
 
-def test_application_that_cannot_start(service: Service) -> None:
-    """Accepted by Ray, and dead: the config is in force, the service is not Ready, and the reason is Ray's own."""
+def _versioned(version: str) -> str:
+    """A replica of the new version is started beside the old one, which serves until that is up."""
+    return serve_config(import_path=GREETER_WITH_ARGS, args={"version": version}, max_surge_percent=100)
+
+
+def test_update_that_fails_goes_back(service: Service, kube: Kube, operator: Operator) -> None:
+    """By itself, without a failed request; the operator is killed on the way. What failed is not tried again."""
+    service.patch(serveConfigV2=_versioned("1"))
+    service.wait_settled()
+    before, good = service.answer(), service.status()["applied"]["goodConfigHash"]
+    pods = identity([service.head(), *service.workers()])
+
+    with LoadPod(kube, service.namespace, f"http://{NAME}-serve-svc:8000/") as load:
+        service.patch(serveConfigV2=_versioned(""))
+        service.wait(lambda: "failedUpdate" in service.status(), "the failure remembered")
+        operator.kill()
+        service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "RolledBack", "the way back told")
+        report = load.report()
+    assert not report.failures, str(report)
+
+    obj = service.get()
+    failed = obj["status"]["failedUpdate"]
+    assert "version must not be empty" in failed["message"]
+    assert failed["rolledBackTo"] == good
+    assert "version must not be empty" in condition(obj, "Stalled")["message"]
+    assert condition(obj, "Ready")["status"] == "True"
+    assert condition(obj, "ServeConfigApplied")["reason"] == "RolledBack"
+    assert condition(obj, "RollbackInProgress") == {}
+    assert service.answer()["version"] == before["version"] == "1"
+    assert service.wait(lambda: service.events("RolledBack"), "an event")
+    assert identity([service.head(), *service.workers()]) == pods
+
+    service.patch(serveConfigV2=_versioned("2"))
+    service.wait_answer(lambda answer: answer["version"] == "2", "the corrected version")
+    obj = service.wait_settled()
+    assert "failedUpdate" not in obj["status"]
+    assert condition(obj, "Stalled") == {}
+
+
+def test_application_that_cannot_start(service: Service, kube: Kube) -> None:
+    """Without the net: the config is in force, the service is not Ready, and the reason is Ray's own."""
     cluster, pods = service.active(), identity([service.head(), *service.workers()])
 
+    no_net = {**MANIFEST, "metadata": {"name": NAME, "annotations": {"ray.io/rollback": "false"}}}
+    kube.apply(no_net, service.namespace)
     service.patch(serveConfigV2=serve_config(import_path=BROKEN))
     service.wait(lambda: condition(service.get(), "Stalled").get("status") == "True", "the failure told")
 

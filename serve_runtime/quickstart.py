@@ -36,6 +36,9 @@ class Greeter:
     """
 
     def __init__(self, version: str = "1") -> None:
+        """Raises ValueError for an empty version."""
+        if not version:
+            raise ValueError("version must not be empty")
         self._greeting = "Hello"
         self._version = version
 

@@ -38,7 +38,7 @@ WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS}
 
 CONFIG = OperatorConfig(version="sim")
 FAST_S, STEADY_S, RETRY_S = 1.0, 2.0, 2.0
-AT_ONCE_S = 0.05  # from the answer of a PUT to the look that it wakes
+PUT_S, AT_ONCE_S = 0.01, 0.05  # how long a PUT takes; when the look that its answer wakes is begun
 """Seconds between two looks of an observer, and before a failed push is tried again."""
 
 
@@ -217,7 +217,7 @@ class SimObservers:
             state, message = "rejected", str(refusal)
         self._on_put(f"after PUT {push.config_hash}")
         watch.settled.add((push.config_hash, push.attempt))
-        result = PushResult(push.config_hash, push.attempt, state, now, message)  # type: ignore[arg-type]
+        result = PushResult(push.config_hash, push.attempt, state, now + PUT_S, message)  # type: ignore[arg-type]
         watch.seen = replace(watch.seen, push=result)
         return True
 

@@ -109,6 +109,20 @@ def nothing_left(world: World) -> bool:
     return not world.server.objects
 
 
+ASK_AGAIN: Final = {"metadata": {"annotations": {"ray.io/retry": "1"}}}
+
+
+def rolled_back(world: World) -> bool:
+    """The config asked for has failed, and the one before it serves again."""
+    stalled = next((c for c in status(world).get("conditions") or () if c["type"] == "Stalled"), {})
+    return stalled.get("reason") == "RolledBack" and condition(world, "Ready") == "True"
+
+
+def tried_again(world: World) -> bool:
+    """It has failed once more, and the one before serves again."""
+    return rolled_back(world) and status(world)["failedUpdate"].get("retry") == "1"
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -159,6 +173,21 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(),
         edit("broken", lambda w: condition(w, "Stalled") == "True", serveConfigV2=m.serve_config("broken:app")),
         edit("fixed", serves, serveConfigV2=m.serve_config("fixed:app")),
+    ),
+    "failed_update": (
+        create(),
+        edit("a config that fails", rolled_back, serveConfigV2=m.serve_config("broken:app")),
+        edit("corrected", serves, serveConfigV2=NEW_CONFIG),
+    ),
+    "failed_update_again": (
+        create(),
+        edit("a config that fails", rolled_back, serveConfigV2=m.serve_config("broken:app")),
+        Stage("once more", lambda world, _: user(world, ASK_AGAIN), tried_again),
+    ),
+    "failed_update_and_head_death": (
+        create(),
+        edit("a config that fails", rolled_back, serveConfigV2=m.serve_config("broken:app")),
+        Stage("the head dies", kill_head, rolled_back),
     ),
     "invalid_then_fixed": (
         create(),

@@ -16,7 +16,7 @@ from tests.sim.simulation import Orderly, new
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["create", "hot_update", "upgrade", "suspend_resume", "head_death"])
+@pytest.mark.parametrize("name", ["create", "hot_update", "upgrade", "suspend_resume", "head_death", "failed_update"])
 def test_transcript(name: str) -> None:
     everything = new(*SCENARIOS[name])
     Orderly(everything).finish(idle_s=40.0)

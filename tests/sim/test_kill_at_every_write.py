@@ -21,6 +21,8 @@ KILLED = (
     "back_during_upgrade",
     "third_during_upgrade",
     "active_cluster_deleted",
+    "failed_update",
+    "failed_update_again",
 )
 
 

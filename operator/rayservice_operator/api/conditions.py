@@ -49,6 +49,10 @@ class ServiceReason(enum.StrEnum):
     DEPLOYING = "Deploying"
     # Ours: Stalled.
     SERVE_CONFIG_REJECTED = "ServeConfigRejected"
+    # Ours: RollbackInProgress, Reconciling, Stalled (and ServeConfigApplied) around a serve config that failed.
+    SERVE_CONFIG_FAILED = "ServeConfigFailed"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
     # Ours: ServeConfigApplied.
     APPLIED = "Applied"
     PENDING = "Pending"

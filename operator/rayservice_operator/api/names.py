@@ -42,6 +42,9 @@ OVERWRITE_CONTAINER_CMD: Final = "ray.io/overwrite-container-cmd"
 ENABLE_SERVE_SERVICE: Final = "ray.io/enable-serve-service"
 FT_DELETION_TIMEOUT: Final = "ray.io/gcs-ft-deletion-timeout"
 
+ROLLBACK: Final = "ray.io/rollback"  # "false": a serve config that fails stays
+RETRY: Final = "ray.io/retry"  # any new value: what failed is tried once more
+
 # Annotations on this operator's own children (never on the user's object).
 SPEC_HASH: Final = "ray.io/hash-without-replicas-and-workers-to-delete"
 NUM_WORKER_GROUPS: Final = "ray.io/num-worker-groups"

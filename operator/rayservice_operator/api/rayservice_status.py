@@ -85,8 +85,25 @@ class AppliedStatus(ApiModel):
     """Hash of the cluster spec."""
     revision: Int64 | None = None
     """Number of the ControllerRevision that holds it."""
+    good_config_hash: str = ""
+    """Hash of the Serve config under which all applications ran last: what a failed update goes back to."""
     time: Time | None = None
     """When it was brought into effect."""
+
+
+class FailedUpdateStatus(ApiModel):
+    """A Serve config that failed and gave way to the last good one. Gone when serveConfigV2 changes."""
+
+    config_hash: str = ""
+    """Hash of the config that failed; it is not tried again."""
+    rolled_back_to: str = ""
+    """Hash of the config in its place."""
+    message: str = ""
+    """What Ray Serve said of it."""
+    time: Time | None = None
+    """When it failed."""
+    retry: str = ""
+    """Value of the annotation ray.io/retry at that time; another value tries the config once more."""
 
 
 class RayServiceStatus(ApiModel):
@@ -106,6 +123,8 @@ class RayServiceStatus(ApiModel):
     """The upgrade going on, or the last one."""
     applied: AppliedStatus | None = None
     """What was last brought into effect."""
+    failed_update: FailedUpdateStatus | None = None
+    """The Serve config that failed, if the last good one is in force in its place."""
     last_update_time: Time | None = None
     """When the status changed last."""
     observed_generation: Int64 = -1

@@ -26,7 +26,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
-from rayservice_operator.service import revisions
+from rayservice_operator.service import failed, revisions
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 ACTIVE = "activeServiceStatus"
@@ -55,10 +55,19 @@ def load_config(text: str | None) -> Config | None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The spec in force: the present one, or the last valid one while the present one is refused."""
+    """The spec in force: the present one, or the last valid one while the present one is refused.
+
+    declared: its serve config. config: the serve config in force: that, or the last good one once that has failed.
+    """
 
     spec: Manifest
+    declared: Config | None
     config: Config | None
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether the declared config has failed and the last good one is in force."""
+        return self.declared is not self.config
 
     @property
     def cluster_spec(self) -> Manifest:
@@ -196,6 +205,11 @@ class Context:
         entry = self.stored.get(PENDING) or {}
         return self.pending_name not in self.clusters and "rayClusterStatus" in entry
 
+    @property
+    def good_config(self) -> Config | None:
+        """The serve config under which everything ran last, if the history still has it."""
+        return _good_config(self.snapshot)
+
     def suspend_wanted(self) -> bool:
         """``spec.suspend``."""
         return bool(self.service["spec"].get("suspend"))
@@ -241,7 +255,26 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
             return None
         # What is not part of a revision is taken from the present spec, as far as it is of the right form.
         spec = {**valid, "suspend": bool(spec.get("suspend"))}
-    return Target(spec, load_config(spec.get("serveConfigV2")))
+    declared = load_config(spec.get("serveConfigV2"))
+    return Target(spec, declared, _config_in_force(snapshot, declared))
+
+
+def _config_in_force(snapshot: ServiceSnapshot, declared: Config | None) -> Config | None:
+    known = (snapshot.service.get("status") or {}).get(failed.FAILED)
+    if declared is None or not known or not failed.still_holds(known, snapshot.service, declared.hash):
+        return declared
+    return _good_config(snapshot) or declared
+
+
+def _good_config(snapshot: ServiceSnapshot) -> Config | None:
+    applied = (snapshot.service.get("status") or {}).get("applied") or {}
+    return known_config(snapshot.revisions, str(applied.get("goodConfigHash") or ""))
+
+
+def known_config(history: tuple[Manifest, ...], hash_: str) -> Config | None:
+    """The serve config with that hash in the history of revisions."""
+    known = (load_config(text) for text in revisions.configs(history))
+    return next((config for config in known if config and config.hash == hash_), None)
 
 
 def _observation(snapshot: ServiceSnapshot, cluster: Manifest) -> ServeObservation | None:

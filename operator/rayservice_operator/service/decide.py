@@ -11,7 +11,7 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-from rayservice_operator.core.decision import Action, Decision, Note
+from rayservice_operator.core.decision import Action, Decision, Level, Note
 from rayservice_operator.core.objects import is_terminating
 from rayservice_operator.service import clusters, endpoints, observe, revisions, status, strategies, suspend
 from rayservice_operator.service.context import Context, load_config
@@ -109,6 +109,16 @@ def _managed(context: Context) -> Decision:
         ]
         return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed, commits=True)
 
+    if seen.failed is not None and not target.rolled_back:
+        # Remembered first; what is pushed follows from it.
+        going = f"Serve config {seen.failed['configHash']} failed; going back to {seen.failed['rolledBackTo']}."
+        return Decision(
+            status=wanted,
+            notes=(*notes, Note("RollingBack", going, Level.WARNING)),
+            wake_at=context.now,
+            observe=observed,
+        )
+
     active, pending = status.view_pair(context, plan)
     actions: list[Action] = []
     if not context.violations:
@@ -129,14 +139,13 @@ def _managed(context: Context) -> Decision:
 
 
 def _referred(context: Context) -> frozenset[str]:
-    """Revisions that must outlive the history's limit: the one whose config the active cluster has."""
-    view = context.active
-    if view is None:
-        return frozenset()
+    """Revisions that must outlive the history's limit: with the config that the active cluster has, or the good one."""
+    active, good = context.active, context.good_config
+    kept = {active.applied_hash if active else "", good.hash if good else ""}
     return frozenset(
         revisions.hash_of(revision)
         for revision in context.snapshot.revisions
-        if (config := load_config(revisions.config_of(revision))) and config.hash == view.applied_hash
+        if (config := load_config(revisions.config_of(revision))) and config.hash in kept
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rayservice_operator.api import names
 from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
@@ -13,6 +14,7 @@ from rayservice_operator.core.objects import Manifest, metadata, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.core.violations import summary
+from rayservice_operator.service import rollback
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.strategies.base import Plan
@@ -37,6 +39,7 @@ class Picture:
     active, pending: the clusters as planned; standing: of the cluster that is on its way to (or at) the target.
     shown_config: the config that the active cluster's applications are those of, as far as it is known.
     endpoints: ready pods behind the serve service. timed_out: ``ray.io/initializing-timeout`` has passed.
+    failed: what is remembered of a serve config that failed (``rollback.failed_update``).
     """
 
     context: Context
@@ -48,6 +51,12 @@ class Picture:
     shown_config: Config | None
     endpoints: int
     timed_out: bool
+    failed: Manifest | None = None
+
+    @property
+    def rollback(self) -> rollback.Stage:
+        """Where the way back to the last good serve config is."""
+        return rollback.stage(self.failed, self.target, self.standing)
 
 
 def carried(context: Context, view: ClusterView | None) -> bool:
@@ -81,7 +90,7 @@ def _news_is_of(context: Context, view: ClusterView, head: Manifest) -> bool:
 
 def conditions(picture: Picture) -> tuple[Condition, ...]:
     """All conditions but those of suspension, in the order in which they are shown."""
-    first = [ready(picture), upgrade_in_progress(picture)]
+    first = [ready(picture), upgrade_in_progress(picture), *rollback_in_progress(picture)]
     stalled_ = stalled(picture)
     moving = None if stalled_ else reconciling(picture)
     last = [serve_config_applied(picture), applications_healthy(picture)]
@@ -140,6 +149,18 @@ def upgrade_in_progress(picture: Picture) -> Condition:
     return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.NO_PENDING_CLUSTER, "The active cluster is up to date.")
 
 
+def rollback_in_progress(picture: Picture) -> tuple[Condition, ...]:
+    """KubeRay's RollbackInProgress, present only while it is going on, as there."""
+    if picture.rollback is not rollback.Stage.GOING_BACK:
+        return ()
+    return (Condition(Type.ROLLBACK_IN_PROGRESS, "True", Reason.SERVE_CONFIG_FAILED, _way_back(picture)),)
+
+
+def _way_back(picture: Picture) -> str:
+    failed = picture.failed or {}
+    return f"Serve config {failed.get('configHash')} failed, going back to {failed.get('rolledBackTo')}."
+
+
 def stalled(picture: Picture) -> Condition | None:
     """kstatus Stalled: nothing moves until somebody changes something. None when that is not so."""
     context = picture.context
@@ -158,9 +179,20 @@ def stalled(picture: Picture) -> Condition | None:
             f"Not ready within ray.io/initializing-timeout. {picture.standing.message} Change the spec to try again."
         )
         return Condition(Type.STALLED, "True", Reason.INITIALIZING_TIMEOUT, message)
+    if picture.rollback is rollback.Stage.GOING_BACK:
+        return None
     if picture.standing.phase is Phase.FAILED:
         return Condition(Type.STALLED, "True", Reason.DEPLOY_FAILED, picture.standing.message)
+    if picture.failed is not None:
+        return Condition(Type.STALLED, "True", Reason.ROLLED_BACK, _rolled_back(picture.failed))
     return None
+
+
+def _rolled_back(failed: Manifest) -> str:
+    return (
+        f"serveConfigV2 failed: {failed['message']} | Config {failed['rolledBackTo']}, the last good one, is in force. "
+        f"Correct serveConfigV2, or set the annotation {names.RETRY} to a new value to try it once more."
+    )
 
 
 def reconciling(picture: Picture) -> Condition | None:
@@ -175,6 +207,10 @@ def reconciling(picture: Picture) -> Condition | None:
         )
     if not picture.plan.active or picture.plan.pending:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
+    if picture.rollback is rollback.Stage.GOING_BACK:
+        return Condition(
+            Type.RECONCILING, "True", Reason.ROLLING_BACK, f"{_way_back(picture)} {picture.standing.message}"
+        )
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
     if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
@@ -198,6 +234,10 @@ def serve_config_applied(picture: Picture) -> Condition:
         return Condition(
             Type.SERVE_CONFIG_APPLIED, "False", Reason.NO_SERVE_CONFIG, "There is no serve config to apply."
         )
+    if picture.rollback is rollback.Stage.GOING_BACK:
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLING_BACK, _way_back(picture))
+    if picture.failed is not None:
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLED_BACK, _rolled_back(picture.failed))
     if picture.standing.phase is Phase.REJECTED:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.REJECTED, picture.standing.message)
     if view is not None and view.applied_hash == config.hash:

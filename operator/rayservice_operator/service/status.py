@@ -14,10 +14,11 @@ from rayservice_operator.core.conditions import Condition, find
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
-from rayservice_operator.service import health, revisions, suspend
+from rayservice_operator.service import health, revisions, rollback, suspend
 from rayservice_operator.service.apps import Phase, Standing, application_statuses, standing
-from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, load_config
+from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import endpoint_pods
+from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
 
@@ -27,7 +28,7 @@ def active_config(context: Context, target: Target, plan: Plan) -> Config | None
     if not plan.pending:
         return target.config
     active = context.live(plan.active)
-    return None if active is None else _applied_config(context, active)
+    return None if active is None else known_config(context.snapshot.revisions, active.applied_hash)
 
 
 def _shown_config(context: Context, target: Target | None, plan: Plan) -> Config | None:
@@ -40,12 +41,7 @@ def _shown_config(context: Context, target: Target | None, plan: Plan) -> Config
         return None
     if target.config is not None and active.applied_hash == target.config.hash:
         return target.config
-    return _applied_config(context, active)
-
-
-def _applied_config(context: Context, view: ClusterView) -> Config | None:
-    known = (load_config(text) for text in revisions.configs(context.snapshot.revisions))
-    return next((config for config in known if config and config.hash == view.applied_hash), None)
+    return known_config(context.snapshot.revisions, active.applied_hash)
 
 
 def picture(context: Context, plan: Plan) -> health.Picture:
@@ -66,6 +62,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         shown_config=_shown_config(context, target, plan),
         endpoints=len(endpoint_pods(context)),
         timed_out=_timed_out(context, plan),
+        failed=rollback.failed_update(context, target, None if plan.pending else view, stands),
     )
 
 
@@ -106,6 +103,8 @@ def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
         status["upgrade"] = upgrade
     if applied := _applied(seen):
         status["applied"] = applied
+    if seen.failed:
+        status[FAILED] = seen.failed
     return _stamp(status, stored, context.now)
 
 
@@ -135,6 +134,9 @@ def suspended(context: Context, stage: suspend.Suspension) -> Manifest:
         for role in (ACTIVE, PENDING):  # shown until they are gone, so that nobody loses sight of them
             if context.stored.get(role):
                 status[role] = context.stored[role]
+    for memory in ("applied", FAILED):  # the clusters go, what is known of the spec stays
+        if context.stored.get(memory):
+            status[memory] = context.stored[memory]
     return _stamp(status, context.stored, context.now)
 
 
@@ -184,9 +186,13 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
         "configHash": active.applied_hash,
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
     }
-    if revision and target.config and active.applied_hash == target.config.hash and not seen.plan.pending:
+    in_force = target.config is not None and active.applied_hash == target.config.hash and not seen.plan.pending
+    if revision and in_force and not target.rolled_back:
         applied["revision"] = revision
     stored = seen.context.stored.get("applied") or {}
+    proven = in_force and seen.standing.phase is Phase.SERVING
+    if good := active.applied_hash if proven else stored.get("goodConfigHash"):
+        applied["goodConfigHash"] = good
     same = {k: v for k, v in stored.items() if k != "time"} == applied
     return {**applied, "time": stored["time"] if same and stored.get("time") else to_rfc3339(seen.context.now)}
 

@@ -1,0 +1,31 @@
+"""What is remembered of a serve config that failed, and until when it holds. The decision itself is in ``rollback``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rayservice_operator.api import names
+from rayservice_operator.core.objects import Manifest, annotations_of
+
+FAILED: Final = "failedUpdate"
+"""Field of the status: which config failed, when and why."""
+
+_OFF: Final = frozenset({"false", "no", "off", "0"})
+
+
+def net_wanted(service: Manifest) -> bool:
+    """Whether a failed config shall give way to the last good one: unless ``ray.io/rollback: "false"``."""
+    return annotations_of(service).get(names.ROLLBACK, "").strip().lower() not in _OFF
+
+
+def retry_of(service: Manifest) -> dict[str, str]:
+    """The value of ``ray.io/retry`` as it is remembered beside a failure; another value asks for another try."""
+    value = annotations_of(service).get(names.RETRY, "")
+    return {"retry": value} if value else {}
+
+
+def still_holds(failed: Mapping[str, Any], service: Manifest, config_hash: str) -> bool:
+    """Whether a remembered failure is that of this config, and nobody has asked for another try or for no net."""
+    retry = {"retry": failed["retry"]} if failed.get("retry") else {}
+    return failed.get("configHash") == config_hash and retry == retry_of(service) and net_wanted(service)

@@ -1,0 +1,76 @@
+"""The net under a hot update: a serve config that fails gives way to the last good one, by itself.
+
+«Failed» is Ray's own word, DEPLOY_FAILED, about an application whose declaration the update changed; one that fails
+by itself, under a config that has worked, is no reason to go back. What failed is remembered in the status by the
+hash of its config and not tried again until ``serveConfigV2`` changes or somebody asks for it. The memory is stored
+before anything is pushed, so an operator killed in between goes on from there.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from rayservice_operator.core.conditions import shorten
+from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.observation import ServeObservation
+from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.serveconfig.canonical import ServeConfig
+from rayservice_operator.service.apps import Phase, Standing
+from rayservice_operator.service.context import ClusterView, Context, Target
+from rayservice_operator.service.failed import FAILED, net_wanted, retry_of
+
+
+class Stage(enum.StrEnum):
+    """Where a rollback is."""
+
+    NONE = "None"
+    GOING_BACK = "GoingBack"
+    BACK = "Back"
+
+
+_GOING: frozenset[Phase] = frozenset({Phase.PUSHING, Phase.DEPLOYING, Phase.NO_ENDPOINTS})
+
+
+def failed_update(
+    context: Context, target: Target | None, view: ClusterView | None, standing: Standing
+) -> Manifest | None:
+    """What the status shall remember: a failure known already, a new one, or None.
+
+    view, standing: of the active cluster, as long as no other one is coming up; ``view`` is None otherwise.
+    """
+    if target is None or target.declared is None:
+        return None
+    if target.rolled_back:
+        return dict(context.stored[FAILED])
+    if view is None or standing.phase is not Phase.FAILED or not net_wanted(context.service):
+        return None
+    good = context.good_config
+    if good is None or good.hash == target.declared.hash or view.observation is None:
+        return None
+    if not _caused_by_the_update(target.declared.parsed, good.parsed, view.observation):
+        return None
+    return {
+        "configHash": target.declared.hash,
+        "rolledBackTo": good.hash,
+        "message": shorten(standing.message),
+        "time": to_rfc3339(context.now),
+        **retry_of(context.service),
+    }
+
+
+def stage(failed: Manifest | None, target: Target | None, standing: Standing) -> Stage:
+    """Where the rollback is: ``failed`` is what the status shall remember."""
+    if failed is None or target is None:
+        return Stage.NONE
+    going = not target.rolled_back or standing.phase in _GOING
+    return Stage.GOING_BACK if going else Stage.BACK
+
+
+def _caused_by_the_update(new: ServeConfig, good: ServeConfig, observation: ServeObservation) -> bool:
+    """Whether an application that failed is declared otherwise than in the good config, or was not in it."""
+    before = dict(good.applications())
+    return any(
+        declared != before.get(name)
+        for name, declared in new.applications()
+        if name in observation.applications and observation.applications[name].status == "DEPLOY_FAILED"
+    )
