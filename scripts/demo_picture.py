@@ -17,12 +17,13 @@ _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono"
 _STYLES = (
     (re.compile(r"^\[\d+/\d+\].*: ok, .*$", re.MULTILINE), "green"),
     (re.compile(r"^answer (before|after):.*$", re.MULTILINE), "bold"),
-    (re.compile(r"\bTrue\b"), "bold green"),
 )
 
 
 def main(log: str, picture: str, title: str) -> None:
     lines = Path(log).read_text().replace(str(Path.home()), "~").splitlines()
+    ended = {line.partition(": ok")[0] for line in lines if ": ok" in line}
+    lines = [line for line in lines if line.removesuffix(" …") not in ended]  # the end of a step tells of its beginning
     text = Text("\n".join(lines))
     for pattern, style in _STYLES:
         text.highlight_regex(pattern, style)
