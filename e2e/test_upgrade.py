@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from e2e.manifests import cluster_spec, rayservice, with_env, with_usual_grace, worker_group
-from e2e.rayservices import Service, ray_pods, watched
-from e2e.support import Kube, LoadPod, condition, is_true
+from e2e.manifests import BROKEN, cluster_spec, rayservice, serve_config, with_env, with_usual_grace, worker_group
+from e2e.operators import Operator
+from e2e.rayservices import Service, identity, ray_pods, watched
+from e2e.support import Kube, LoadPod, Object, condition, is_true
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -51,6 +52,42 @@ def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: 
     assert serve["spec"]["selector"]["ray.io/cluster"] == new
     obj = service.wait_settled()
     assert is_true(obj, "Ready")
+
+
+def test_upgrade_that_fails_is_given_up(kube: Kube, namespace: str, operator: Operator) -> None:
+    """The old cluster serves on, the new one's pods are gone, and a corrected spec is tried again."""
+    spec = cluster_spec(worker_group())
+    name = "cautious"
+    fields: Object = {"rayClusterDeletionDelaySeconds": 1, "deploymentUnhealthySecondThreshold": 5}
+    kube.apply(rayservice(name, spec, **fields), namespace)
+    service = Service(kube, namespace, name)
+    service.wait_settled()
+    old, pods = service.active(), identity(ray_pods(kube, namespace))
+
+    with LoadPod(kube, namespace, f"http://{name}-serve-svc:8000/", rate=20) as load:
+        service.patch(rayClusterConfig=with_env(spec, "RELEASE", "2"), serveConfigV2=serve_config(import_path=BROKEN))
+        service.wait(lambda: "failedUpdate" in service.status(), "given up")
+        operator.kill()
+        service.wait(lambda: _clusters(kube, namespace) == {old}, "the new cluster gone")
+        service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "UpgradeAborted", "told")
+        report = load.report()
+    assert not report.failures, str(report)
+
+    obj = service.get()
+    assert "fails on purpose" in condition(obj, "Stalled")["message"]
+    assert (condition(obj, "Ready")["status"], condition(obj, "UpgradeInProgress")["reason"]) == (
+        "True",
+        "UpgradeAborted",
+    )
+    assert obj["status"]["upgrade"]["phase"] == "Aborted"
+    assert service.answer()["pod"].startswith(f"{old}-")
+    assert identity(ray_pods(kube, namespace)) == pods
+
+    service.patch(serveConfigV2=serve_config("Corrected"))
+    service.wait(lambda: service.active() not in {"", old}, "the corrected spec's cluster active", timeout=240)
+    obj = service.wait_settled()
+    assert service.answer()["greeting"] == "Corrected"
+    assert "failedUpdate" not in obj["status"]
 
 
 def _clusters(kube: Kube, namespace: str) -> set[str]:

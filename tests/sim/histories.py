@@ -215,6 +215,11 @@ class History:
             (f"image {image}", {"rayClusterConfig": m.cluster_spec(image)}),
             (f"image {image}", {"rayClusterConfig": m.cluster_spec(image)}),
             (f"config {path} {greeting}", {"serveConfigV2": m.serve_config(path, greeting=greeting)}),
+            (
+                f"image {image} and config {path}",
+                {"rayClusterConfig": m.cluster_spec(image), "serveConfigV2": m.serve_config(path)},
+            ),
+            ("threshold", {"deploymentUnhealthySecondThreshold": self.rng.choice([1, 10])}),
             ("invalid config", {"serveConfigV2": "applications: 5"}),
             ("workers", {"rayClusterConfig": m.cluster_spec(image, workers=self.rng.randrange(1, 4))}),
             ("suspend", {"suspend": True}),

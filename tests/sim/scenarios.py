@@ -118,9 +118,28 @@ def rolled_back(world: World) -> bool:
     return stalled.get("reason") == "RolledBack" and condition(world, "Ready") == "True"
 
 
+def asked_again(world: World) -> bool:
+    """What failed has failed once more since."""
+    return bool(status(world)["failedUpdate"].get("retry") == "1")
+
+
 def tried_again(world: World) -> bool:
     """It has failed once more, and the one before serves again."""
-    return rolled_back(world) and status(world)["failedUpdate"].get("retry") == "1"
+    return rolled_back(world) and asked_again(world)
+
+
+BROKEN_UPGRADE: Final = {
+    "rayClusterConfig": m.cluster_spec("ray:b"),
+    "serveConfigV2": m.serve_config("broken:app"),
+    "deploymentUnhealthySecondThreshold": 30,
+}
+
+
+def given_up(world: World) -> bool:
+    """The new cluster is gone, the old one serves, and the status says why."""
+    stalled = next((c for c in status(world).get("conditions") or () if c["type"] == "Stalled"), {})
+    one = len(world.server.kind("RayCluster")) == 1
+    return stalled.get("reason") == "UpgradeAborted" and condition(world, "Ready") == "True" and one
 
 
 def head_replaced(world: World) -> bool:
@@ -188,6 +207,27 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(),
         edit("a config that fails", rolled_back, serveConfigV2=m.serve_config("broken:app")),
         Stage("the head dies", kill_head, rolled_back),
+    ),
+    "upgrade_given_up": (
+        create(),
+        edit("image and a broken config", given_up, **BROKEN_UPGRADE),
+        edit("corrected", alone, serveConfigV2=NEW_CONFIG),
+    ),
+    "upgrade_given_up_again": (
+        create(),
+        edit("image and a broken config", given_up, **BROKEN_UPGRADE),
+        Stage("once more", lambda world, _: user(world, ASK_AGAIN), lambda w: given_up(w) and asked_again(w)),
+        edit("back", alone, rayClusterConfig=m.cluster_spec("ray:a"), serveConfigV2=m.serve_config()),
+    ),
+    "upgrade_past_its_deadline": (
+        create(),
+        edit(
+            "image and a broken config",
+            lambda world: given_up(world) and "progressDeadlineSeconds" in status(world)["failedUpdate"]["message"],
+            rayClusterConfig=m.cluster_spec("ray:b"),
+            serveConfigV2=m.serve_config("broken:app"),
+            upgradeStrategy={"type": "NewCluster", "progressDeadlineSeconds": 60},
+        ),
     ),
     "invalid_then_fixed": (
         create(),

@@ -16,7 +16,9 @@ from tests.sim.simulation import Orderly, new
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", ["create", "hot_update", "upgrade", "suspend_resume", "head_death", "failed_update"])
+@pytest.mark.parametrize(
+    "name", ["create", "hot_update", "upgrade", "suspend_resume", "head_death", "failed_update", "upgrade_given_up"]
+)
 def test_transcript(name: str) -> None:
     everything = new(*SCENARIOS[name])
     Orderly(everything).finish(idle_s=40.0)

@@ -23,6 +23,7 @@ KILLED = (
     "active_cluster_deleted",
     "failed_update",
     "failed_update_again",
+    "upgrade_given_up",
 )
 
 

@@ -53,6 +53,8 @@ class ServiceReason(enum.StrEnum):
     SERVE_CONFIG_FAILED = "ServeConfigFailed"
     ROLLING_BACK = "RollingBack"
     ROLLED_BACK = "RolledBack"
+    # Ours: around an upgrade that was given up.
+    UPGRADE_ABORTED = "UpgradeAborted"
     # Ours: ServeConfigApplied.
     APPLIED = "Applied"
     PENDING = "Pending"

@@ -37,7 +37,8 @@ class RayServiceSpec(ApiModel):
     service_unhealthy_second_threshold: Int32 | None = None
     """Seconds until a service that does not serve counts as unhealthy. Accepted; this version does not act on it."""
     deployment_unhealthy_second_threshold: Int32 | None = None
-    """Seconds until an unhealthy deployment counts as failed. Accepted; this version does not act on it."""
+    """Seconds that an application of a new cluster may stay failed, with nothing moving, before the upgrade is aborted
+    and the old cluster stays. Default 300. Not acted on outside of upgrades in this version."""
 
     @property
     def upgrade_type(self) -> UpgradeType | None:

@@ -69,7 +69,7 @@ class UpgradeStatus(ApiModel):
     started: Time | None = None
     """When it began."""
     deadline: Time | None = None
-    """When it is aborted unless it makes progress."""
+    """When it is aborted, as things stand."""
     step: Int32 | None = None
     """Number of the step it is at, from 0."""
     message: str = ""
@@ -92,14 +92,16 @@ class AppliedStatus(ApiModel):
 
 
 class FailedUpdateStatus(ApiModel):
-    """A Serve config that failed and gave way to the last good one. Gone when serveConfigV2 changes."""
+    """What failed and gave way to what served before: a hot update, or an upgrade. Gone when the spec changes there."""
 
     config_hash: str = ""
-    """Hash of the config that failed; it is not tried again."""
+    """Hash of the Serve config that failed, or that came with the upgrade; it is not tried again."""
+    cluster_hash: str = ""
+    """Hash of the cluster spec whose upgrade was aborted; empty for a hot update."""
     rolled_back_to: str = ""
-    """Hash of the config in its place."""
+    """Hash of the Serve config in its place."""
     message: str = ""
-    """What Ray Serve said of it."""
+    """Why it failed, with Ray Serve's own words."""
     time: Time | None = None
     """When it failed."""
     retry: str = ""
@@ -124,7 +126,7 @@ class RayServiceStatus(ApiModel):
     applied: AppliedStatus | None = None
     """What was last brought into effect."""
     failed_update: FailedUpdateStatus | None = None
-    """The Serve config that failed, if the last good one is in force in its place."""
+    """What failed, if what served before is in force in its place."""
     last_update_time: Time | None = None
     """When the status changed last."""
     observed_generation: Int64 = -1

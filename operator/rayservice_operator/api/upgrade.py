@@ -77,8 +77,7 @@ class UpgradeStrategy(ApiModel):
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
     """Pace of NewClusterWithIncrementalUpgrade. Not available in this version."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
-    """Seconds an upgrade may take without progress before it is aborted and the old cluster stays. Not available in
-    this version."""
+    """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
     paused: bool = False
     """Holds an upgrade where it is. Not available in this version."""
     analysis: OpenObject | None = None

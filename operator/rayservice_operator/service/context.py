@@ -26,7 +26,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
-from rayservice_operator.service import failed, revisions
+from rayservice_operator.service import failed, hashing, revisions
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 ACTIVE = "activeServiceStatus"
@@ -58,16 +58,14 @@ class Target:
     """The spec in force: the present one, or the last valid one while the present one is refused.
 
     declared: its serve config. config: the serve config in force: that, or the last good one once that has failed.
+    failed: whether this spec is remembered as one that failed; given_up: and its upgrade was aborted.
     """
 
     spec: Manifest
     declared: Config | None
     config: Config | None
-
-    @property
-    def rolled_back(self) -> bool:
-        """Whether the declared config has failed and the last good one is in force."""
-        return self.declared is not self.config
+    failed: bool = False
+    given_up: bool = False
 
     @property
     def cluster_spec(self) -> Manifest:
@@ -256,14 +254,12 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
         # What is not part of a revision is taken from the present spec, as far as it is of the right form.
         spec = {**valid, "suspend": bool(spec.get("suspend"))}
     declared = load_config(spec.get("serveConfigV2"))
-    return Target(spec, declared, _config_in_force(snapshot, declared))
-
-
-def _config_in_force(snapshot: ServiceSnapshot, declared: Config | None) -> Config | None:
     known = (snapshot.service.get("status") or {}).get(failed.FAILED)
-    if declared is None or not known or not failed.still_holds(known, snapshot.service, declared.hash):
-        return declared
-    return _good_config(snapshot) or declared
+    hashes = (declared.hash if declared else "", hashing.cluster_hash(spec["rayClusterConfig"]))
+    if not known or not failed.still_holds(known, snapshot.service, *hashes):
+        return Target(spec, declared, declared)
+    in_force = _good_config(snapshot) or declared
+    return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")))
 
 
 def _good_config(snapshot: ServiceSnapshot) -> Config | None:

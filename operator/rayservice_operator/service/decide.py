@@ -13,10 +13,10 @@ from typing import Final
 
 from rayservice_operator.core.decision import Action, Decision, Level, Note
 from rayservice_operator.core.objects import is_terminating
-from rayservice_operator.service import clusters, endpoints, observe, revisions, status, strategies, suspend
+from rayservice_operator.service import clusters, endpoints, health, observe, revisions, status, strategies, suspend
 from rayservice_operator.service.context import Context, load_config
 from rayservice_operator.service.context import build as build_context
-from rayservice_operator.service.health import carried
+from rayservice_operator.service.news import carried
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from rayservice_operator.service.strategies.base import Plan
 from rayservice_operator.service.suspend import Suspension
@@ -109,15 +109,10 @@ def _managed(context: Context) -> Decision:
         ]
         return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed, commits=True)
 
-    if seen.failed is not None and not target.rolled_back:
-        # Remembered first; what is pushed follows from it.
-        going = f"Serve config {seen.failed['configHash']} failed; going back to {seen.failed['rolledBackTo']}."
-        return Decision(
-            status=wanted,
-            notes=(*notes, Note("RollingBack", going, Level.WARNING)),
-            wake_at=context.now,
-            observe=observed,
-        )
+    if seen.failed is not None and not target.failed:
+        # Remembered first; what is pushed or deleted follows from it.
+        note = Note("RollingBack", health.way_back(seen.failed), Level.WARNING)
+        return Decision(status=wanted, notes=(*notes, note), wake_at=context.now, observe=observed)
 
     active, pending = status.view_pair(context, plan)
     actions: list[Action] = []
@@ -133,7 +128,12 @@ def _managed(context: Context) -> Decision:
         tuple(actions),
         wanted,
         (*notes, *built_notes, *retired_notes),
-        wake_at=_earliest(deadline, status.initializing_deadline(context, plan), _observation_deadline(context, plan)),
+        wake_at=_earliest(
+            deadline,
+            status.initializing_deadline(context, plan),
+            _observation_deadline(context, plan),
+            seen.give_up_at,
+        ),
         observe=observed,
     )
 

@@ -1,4 +1,4 @@
-"""What is remembered of a serve config that failed, and until when it holds. The decision itself is in ``rollback``."""
+"""What is remembered of a revision that failed, and until when it holds. Who decides that: ``rollback``, ``abort``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest, annotations_of
 
 FAILED: Final = "failedUpdate"
-"""Field of the status: which config failed, when and why."""
+"""Field of the status: which serve config failed, or which cluster spec with it, when and why."""
 
 _OFF: Final = frozenset({"false", "no", "off", "0"})
 
@@ -25,7 +25,12 @@ def retry_of(service: Manifest) -> dict[str, str]:
     return {"retry": value} if value else {}
 
 
-def still_holds(failed: Mapping[str, Any], service: Manifest, config_hash: str) -> bool:
-    """Whether a remembered failure is that of this config, and nobody has asked for another try or for no net."""
+def still_holds(failed: Mapping[str, Any], service: Manifest, config_hash: str, cluster_hash: str) -> bool:
+    """Whether a remembered failure is that of this config (and, if an upgrade failed, of this cluster spec).
+
+    Not once somebody has asked for another try, or for no net.
+    """
     retry = {"retry": failed["retry"]} if failed.get("retry") else {}
-    return failed.get("configHash") == config_hash and retry == retry_of(service) and net_wanted(service)
+    same_cluster = failed.get("clusterHash") in (None, "", cluster_hash)
+    same = failed.get("configHash", "") == config_hash and same_cluster
+    return same and retry == retry_of(service) and net_wanted(service)

@@ -10,13 +10,13 @@ from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
 from rayservice_operator.core.conditions import Condition, Status, find
-from rayservice_operator.core.objects import Manifest, metadata, name_of
+from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
-from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service import rollback
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
+from rayservice_operator.service.news import carried
 from rayservice_operator.service.strategies.base import Plan
 
 TRANSIENT: Final = frozenset(
@@ -39,7 +39,8 @@ class Picture:
     active, pending: the clusters as planned; standing: of the cluster that is on its way to (or at) the target.
     shown_config: the config that the active cluster's applications are those of, as far as it is known.
     endpoints: ready pods behind the serve service. timed_out: ``ray.io/initializing-timeout`` has passed.
-    failed: what is remembered of a serve config that failed (``rollback.failed_update``).
+    failed: what is remembered of a revision that failed (``rollback``, ``abort``).
+    give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
     """
 
     context: Context
@@ -52,40 +53,14 @@ class Picture:
     endpoints: int
     timed_out: bool
     failed: Manifest | None = None
+    give_up_at: float | None = None
 
     @property
     def rollback(self) -> rollback.Stage:
         """Where the way back to the last good serve config is."""
-        return rollback.stage(self.failed, self.target, self.standing)
-
-
-def carried(context: Context, view: ClusterView | None) -> bool:
-    """Whether the stored news is kept: the operator has only begun to observe this head.
-
-    After a restart of the operator nothing has been observed yet; saying «unknown» for a second and writing it
-    would be noise. The grace is bounded (``first_observation_grace_s``). News of a former head is not kept.
-    """
-    if view is None or view.head is None or not _news_is_of(context, view, view.head):
-        return False
-    observation = view.observation
-    if observation is None:
-        return True
-    waited = context.now - observation.started_at
-    return observation.seen_at is None and waited < context.config.first_observation_grace_s
-
-
-def _news_is_of(context: Context, view: ClusterView, head: Manifest) -> bool:
-    """Whether the stored conditions were derived with this head pod in sight.
-
-    The head's name is written together with them. Ready's transition time alone would not tell: through an upgrade
-    Ready stays True, so it is older than the head that serves.
-    """
-    stored = ((view.entry.get("rayClusterStatus") or {}).get("head") or {}).get("podName")
-    if stored:
-        return bool(stored == name_of(head))
-    since = from_rfc3339((find(context.stored_conditions, Type.READY) or {}).get("lastTransitionTime"))
-    created = from_rfc3339(metadata(head).get("creationTimestamp"))
-    return since is None or created is None or created <= since
+        if self.failed is None or self.target is None:
+            return rollback.Stage.NONE
+        return rollback.stage(self.target, self.standing, upgrading=bool(self.plan.pending))
 
 
 def conditions(picture: Picture) -> tuple[Condition, ...]:
@@ -144,6 +119,9 @@ def upgrade_in_progress(picture: Picture) -> Condition:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.BOTH_CLUSTERS_EXIST, message)
     if plan.waiting:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.PENDING, plan.waiting)
+    if plan.given_up:
+        message = f"The upgrade was aborted; {plan.active} serves on."
+        return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.UPGRADE_ABORTED, message)
     if plan.held_back:
         return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.CHANGE_HELD_BACK, plan.held_back)
     return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.NO_PENDING_CLUSTER, "The active cluster is up to date.")
@@ -153,12 +131,16 @@ def rollback_in_progress(picture: Picture) -> tuple[Condition, ...]:
     """KubeRay's RollbackInProgress, present only while it is going on, as there."""
     if picture.rollback is not rollback.Stage.GOING_BACK:
         return ()
-    return (Condition(Type.ROLLBACK_IN_PROGRESS, "True", Reason.SERVE_CONFIG_FAILED, _way_back(picture)),)
-
-
-def _way_back(picture: Picture) -> str:
     failed = picture.failed or {}
-    return f"Serve config {failed.get('configHash')} failed, going back to {failed.get('rolledBackTo')}."
+    reason = Reason.UPGRADE_ABORTED if failed.get("clusterHash") else Reason.SERVE_CONFIG_FAILED
+    return (Condition(Type.ROLLBACK_IN_PROGRESS, "True", reason, way_back(failed)),)
+
+
+def way_back(failed: Manifest) -> str:
+    """One sentence while a failed revision gives way."""
+    if failed.get("clusterHash"):
+        return str(failed["message"])
+    return f"Serve config {failed['configHash']} failed, going back to {failed['rolledBackTo']}."
 
 
 def stalled(picture: Picture) -> Condition | None:
@@ -183,15 +165,19 @@ def stalled(picture: Picture) -> Condition | None:
         return None
     if picture.standing.phase is Phase.FAILED:
         return Condition(Type.STALLED, "True", Reason.DEPLOY_FAILED, picture.standing.message)
-    if picture.failed is not None:
-        return Condition(Type.STALLED, "True", Reason.ROLLED_BACK, _rolled_back(picture.failed))
+    if picture.failed is not None and picture.rollback is rollback.Stage.BACK:
+        reason = Reason.UPGRADE_ABORTED if picture.failed.get("clusterHash") else Reason.ROLLED_BACK
+        return Condition(Type.STALLED, "True", reason, _gone_back(picture.failed))
     return None
 
 
-def _rolled_back(failed: Manifest) -> str:
+def _gone_back(failed: Manifest) -> str:
+    again = f"or set the annotation {names.RETRY} to a new value to try it once more."
+    if failed.get("clusterHash"):
+        return f"{failed['message']} | The former cluster serves on. Correct the spec, {again}"
     return (
         f"serveConfigV2 failed: {failed['message']} | Config {failed['rolledBackTo']}, the last good one, is in force. "
-        f"Correct serveConfigV2, or set the annotation {names.RETRY} to a new value to try it once more."
+        f"Correct serveConfigV2, {again}"
     )
 
 
@@ -205,12 +191,10 @@ def reconciling(picture: Picture) -> Condition | None:
             Reason.RECONCILE_FAILED,
             f"Cannot {failure.what}: {failure.message}. It is tried again.",
         )
+    if picture.rollback is rollback.Stage.GOING_BACK:
+        return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, way_back(picture.failed or {}))
     if not picture.plan.active or picture.plan.pending:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
-    if picture.rollback is rollback.Stage.GOING_BACK:
-        return Condition(
-            Type.RECONCILING, "True", Reason.ROLLING_BACK, f"{_way_back(picture)} {picture.standing.message}"
-        )
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
     if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
@@ -235,9 +219,9 @@ def serve_config_applied(picture: Picture) -> Condition:
             Type.SERVE_CONFIG_APPLIED, "False", Reason.NO_SERVE_CONFIG, "There is no serve config to apply."
         )
     if picture.rollback is rollback.Stage.GOING_BACK:
-        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLING_BACK, _way_back(picture))
-    if picture.failed is not None:
-        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLED_BACK, _rolled_back(picture.failed))
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLING_BACK, way_back(picture.failed or {}))
+    if picture.failed is not None and picture.target and picture.target.declared is not config:
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLED_BACK, _gone_back(picture.failed))
     if picture.standing.phase is Phase.REJECTED:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.REJECTED, picture.standing.message)
     if view is not None and view.applied_hash == config.hash:

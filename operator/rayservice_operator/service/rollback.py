@@ -17,7 +17,7 @@ from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.serveconfig.canonical import ServeConfig
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.failed import FAILED, net_wanted, retry_of
+from rayservice_operator.service.failed import net_wanted, retry_of
 
 
 class Stage(enum.StrEnum):
@@ -31,18 +31,12 @@ class Stage(enum.StrEnum):
 _GOING: frozenset[Phase] = frozenset({Phase.PUSHING, Phase.DEPLOYING, Phase.NO_ENDPOINTS})
 
 
-def failed_update(
-    context: Context, target: Target | None, view: ClusterView | None, standing: Standing
-) -> Manifest | None:
-    """What the status shall remember: a failure known already, a new one, or None.
+def failed_update(context: Context, target: Target, view: ClusterView | None, standing: Standing) -> Manifest | None:
+    """What the status shall remember of a hot update that has failed just now; None when none has.
 
-    view, standing: of the active cluster, as long as no other one is coming up; ``view`` is None otherwise.
+    view, standing: of the active cluster, with no other one coming up.
     """
-    if target is None or target.declared is None:
-        return None
-    if target.rolled_back:
-        return dict(context.stored[FAILED])
-    if view is None or standing.phase is not Phase.FAILED or not net_wanted(context.service):
+    if target.declared is None or view is None or standing.phase is not Phase.FAILED or not net_wanted(context.service):
         return None
     good = context.good_config
     if good is None or good.hash == target.declared.hash or view.observation is None:
@@ -58,12 +52,13 @@ def failed_update(
     }
 
 
-def stage(failed: Manifest | None, target: Target | None, standing: Standing) -> Stage:
-    """Where the rollback is: ``failed`` is what the status shall remember."""
-    if failed is None or target is None:
+def stage(target: Target, standing: Standing, *, upgrading: bool) -> Stage:
+    """Where the way back from a failed revision is. ``upgrading``: to another cluster, with the good serve config."""
+    if not target.failed:
+        return Stage.GOING_BACK  # has failed just now
+    if upgrading:
         return Stage.NONE
-    going = not target.rolled_back or standing.phase in _GOING
-    return Stage.GOING_BACK if going else Stage.BACK
+    return Stage.GOING_BACK if standing.phase in _GOING else Stage.BACK
 
 
 def _caused_by_the_update(new: ServeConfig, good: ServeConfig, observation: ServeObservation) -> bool:

@@ -14,10 +14,11 @@ from rayservice_operator.core.conditions import Condition, find
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
-from rayservice_operator.service import health, revisions, rollback, suspend
-from rayservice_operator.service.apps import Phase, Standing, application_statuses, standing
+from rayservice_operator.service import abort, health, revisions, rollback, suspend
+from rayservice_operator.service.apps import Phase, Standing, standing
 from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import endpoint_pods
+from rayservice_operator.service.entries import entry, stamp
 from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
@@ -52,6 +53,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         stands = Standing(Phase.CREATING, "The spec is refused.")
     else:
         stands = standing(view, target.config, context.now, context.config.stale_after_s)
+    limit = abort.limit(context, plan.active, plan.pending, stands)
     return health.Picture(
         context=context,
         target=target,
@@ -62,8 +64,22 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         shown_config=_shown_config(context, target, plan),
         endpoints=len(endpoint_pods(context)),
         timed_out=_timed_out(context, plan),
-        failed=rollback.failed_update(context, target, None if plan.pending else view, stands),
+        failed=_failed(context, target, plan, stands, limit),
+        give_up_at=limit.at if limit else None,
     )
+
+
+def _failed(
+    context: Context, target: Target | None, plan: Plan, stands: Standing, limit: abort.Limit | None
+) -> Manifest | None:
+    """What is to be remembered of a revision that failed: known already, given up now, or failed in a hot update."""
+    if target is None:
+        return None
+    if target.failed:
+        return dict(context.stored[FAILED])
+    if limit is not None and context.now >= limit.at:
+        return abort.given_up(context, target, plan.pending, stands, limit)
+    return None if plan.pending else rollback.failed_update(context, target, context.live(plan.active), stands)
 
 
 def _timed_out(context: Context, plan: Plan) -> bool:
@@ -96,16 +112,16 @@ def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
         "observedGeneration": context.generation,
     }
     if plan.active:
-        status[ACTIVE] = _entry(context, plan.active)
+        status[ACTIVE] = entry(context, plan.active)
     if plan.pending:
-        status[PENDING] = _entry(context, plan.pending)
+        status[PENDING] = entry(context, plan.pending)
     if upgrade := _upgrade(seen):
         status["upgrade"] = upgrade
     if applied := _applied(seen):
         status["applied"] = applied
     if seen.failed:
         status[FAILED] = seen.failed
-    return _stamp(status, stored, context.now)
+    return stamp(status, stored, context.now)
 
 
 def suspended(context: Context, stage: suspend.Suspension) -> Manifest:
@@ -137,24 +153,7 @@ def suspended(context: Context, stage: suspend.Suspension) -> Manifest:
     for memory in ("applied", FAILED):  # the clusters go, what is known of the spec stays
         if context.stored.get(memory):
             status[memory] = context.stored[memory]
-    return _stamp(status, context.stored, context.now)
-
-
-def _entry(context: Context, name: str) -> dict[str, Any]:
-    view = context.live(name)
-    if view is None:
-        return {"rayClusterName": name}
-    entry: dict[str, Any] = {"rayClusterName": name}
-    if cluster_status := view.manifest.get("status"):
-        entry["rayClusterStatus"] = cluster_status
-    if view.applied_hash:
-        entry["appliedConfigHash"] = view.applied_hash
-    observation = view.observation
-    if observation is not None and observation.seen_at is not None:
-        entry["applicationStatuses"] = application_statuses(observation)
-    elif health.carried(context, view) and view.entry.get("applicationStatuses"):
-        entry["applicationStatuses"] = view.entry["applicationStatuses"]
-    return _stamp(entry, view.entry, context.now)
+    return stamp(status, context.stored, context.now)
 
 
 def _upgrade(seen: health.Picture) -> dict[str, Any]:
@@ -168,8 +167,11 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "to": plan.pending,
             "phase": str(seen.standing.phase),
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
+            **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
             "message": seen.standing.message,
         }
+    if plan.given_up and seen.failed:
+        return {**stored, "phase": "Aborted", "message": seen.failed["message"]}
     if plan.waiting:
         return {"strategy": strategy_type(context), "from": plan.active, "phase": "Waiting", "message": plan.waiting}
     if stored.get("to") == plan.active and plan.active:
@@ -187,7 +189,7 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
     }
     in_force = target.config is not None and active.applied_hash == target.config.hash and not seen.plan.pending
-    if revision and in_force and not target.rolled_back:
+    if revision and in_force and not target.failed:
         applied["revision"] = revision
     stored = seen.context.stored.get("applied") or {}
     proven = in_force and seen.standing.phase is Phase.SERVING
@@ -201,13 +203,6 @@ def _revision_number(context: Context, target: Target) -> int:
     hash_ = revisions.spec_hash(target.spec)
     numbers = [int(r.get("revision") or 0) for r in context.snapshot.revisions if revisions.hash_of(r) == hash_]
     return max(numbers, default=0)
-
-
-def _stamp(new: dict[str, Any], old: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """``new`` with ``lastUpdateTime``: the old one where nothing else differs."""
-    same = {key: value for key, value in old.items() if key != "lastUpdateTime"} == new
-    kept = old.get("lastUpdateTime") if same else None
-    return {**new, "lastUpdateTime": kept or to_rfc3339(now)}
 
 
 def _status_of(wanted: tuple[Condition, ...], type_: Type) -> str:

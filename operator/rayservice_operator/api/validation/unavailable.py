@@ -99,5 +99,3 @@ def of_service(parsed: RayService) -> Iterator[Violation]:
         yield Violation(f"{path}.paused", PROBLEM, "Remove it; type: None holds changes back")
     if strategy.analysis is not None:
         yield Violation(f"{path}.analysis", PROBLEM, "Remove it")
-    if strategy.progress_deadline_seconds is not None:
-        yield Violation(f"{path}.progressDeadlineSeconds", PROBLEM, "Remove it")

@@ -25,6 +25,7 @@ class Plan:
     superseded: clusters that never served and go at once.
     held_back: what a frozen spec keeps from being applied, for a condition.
     waiting: why the next cluster is not begun yet, for ``status.upgrade.message``.
+    given_up: whether the upgrade to the present spec was aborted: the active cluster keeps its own.
     """
 
     active: str
@@ -33,6 +34,7 @@ class Plan:
     notes: tuple[Note, ...] = ()
     held_back: str = ""
     waiting: str = ""
+    given_up: bool = False
 
 
 Strategy: TypeAlias = Callable[[Context, Target], Plan]

@@ -20,6 +20,8 @@ def plan(context: Context, target: Target) -> Plan:
     pending = context.pending
     if hashing.matches(active.manifest, target.cluster_spec):
         return _keep(active, pending)
+    if target.given_up:
+        return Plan(active.name, "", superseded=never_served(pending), given_up=True)
     if pending is not None and hashing.matches(pending.manifest, target.cluster_spec):
         if proven(context, pending, target):
             return Plan(

@@ -1,0 +1,72 @@
+"""Giving up an upgrade: a new cluster that does not come up goes, and the old one, which serves, stays.
+
+Two limits, both durable in the status. ``deploymentUnhealthySecondThreshold``: an application of the new cluster has
+failed, and nothing about that cluster has moved for so long. ``upgradeStrategy.progressDeadlineSeconds``: the upgrade
+as a whole takes longer. Without an old cluster that serves nothing is given up: there is nothing to go back to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rayservice_operator.core.conditions import shorten
+from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
+from rayservice_operator.service.apps import Phase, Standing
+from rayservice_operator.service.context import Context, Target
+from rayservice_operator.service.entries import entry
+from rayservice_operator.service.failed import net_wanted, retry_of
+from rayservice_operator.service.hashing import cluster_hash
+
+DEFAULT_THRESHOLD_S: Final = 300
+"""``deploymentUnhealthySecondThreshold`` when it is unset."""
+
+HOPELESS: Final = frozenset({Phase.FAILED, Phase.UNHEALTHY, Phase.REJECTED})
+"""Where a cluster does not get out of by waiting; a model that loads, or a pod without a GPU yet, is none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """``at``: epoch seconds. ``why`` ends a sentence that begins «RayCluster x is given up, because »."""
+
+    at: float
+    why: str
+
+
+def limit(context: Context, active: str, pending: str, standing: Standing) -> Limit | None:
+    """The first limit that the upgrade from ``active`` to ``pending`` will reach; ``standing`` is the new cluster's."""
+    if not active or not pending or not net_wanted(context.service):
+        return None
+    limits: list[Limit] = []
+    spec: Manifest = context.service["spec"]
+    unmoved_since = from_rfc3339(entry(context, pending).get("lastUpdateTime"))
+    if standing.phase in HOPELESS and unmoved_since is not None:
+        seconds = _seconds(spec.get("deploymentUnhealthySecondThreshold")) or DEFAULT_THRESHOLD_S
+        why = f"it did not recover within {seconds} s (deploymentUnhealthySecondThreshold)"
+        limits.append(Limit(unmoved_since + seconds, why))
+    upgrade = context.stored.get("upgrade") or {}
+    started = from_rfc3339(upgrade.get("started")) if upgrade.get("to") == pending else None
+    seconds = _seconds((spec.get("upgradeStrategy") or {}).get("progressDeadlineSeconds"))
+    if started is not None and seconds:
+        why = f"the upgrade was not done within {seconds} s (upgradeStrategy.progressDeadlineSeconds)"
+        limits.append(Limit(started + seconds, why))
+    return min(limits, key=lambda known: known.at, default=None)
+
+
+def given_up(context: Context, target: Target, pending: str, standing: Standing, reached: Limit) -> Manifest:
+    """What the status shall remember of an upgrade that has reached a limit."""
+    good = context.good_config
+    return {
+        "configHash": target.declared.hash if target.declared else "",
+        "clusterHash": cluster_hash(target.cluster_spec),
+        "rolledBackTo": good.hash if good else "",
+        "message": shorten(f"RayCluster {pending} is given up, because {reached.why}. {standing.message}"),
+        "time": to_rfc3339(context.now),
+        **retry_of(context.service),
+    }
+
+
+def _seconds(value: object) -> int:
+    """A positive number of seconds; 0 for anything else, which validation has refused."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
