@@ -24,7 +24,11 @@ def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: 
     old, before = service.active(), service.answer()
 
     url = f"http://{NAME}-serve-svc:8000/"
-    with watched(service) as history, LoadPod(kube, namespace, url, rate=20) as load:
+    with (
+        watched(service) as history,
+        LoadPod(kube, namespace, url, rate=20) as load,
+        LoadPod(kube, namespace, url, rate=20, keep_alive=True, name="load-kept-alive") as kept_alive,
+    ):
         service.patch(rayClusterConfig=with_env(spec, "RELEASE", "2"))
         service.wait(lambda: service.active() not in {"", old}, "the new cluster active", timeout=240)
         promoted = _time(condition(service.get(), "UpgradeInProgress")["lastTransitionTime"])
@@ -36,10 +40,11 @@ def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: 
         service.wait(
             lambda: not ray_pods(kube, namespace, f"ray.io/cluster={old}"), "the old pods gone or on their way"
         )
-        report = load.report()
+        reports = [load.report(), kept_alive.report()]
 
-    assert not report.failures, str(report)
-    assert report.answered == report.sent > 0
+    for report in reports:
+        assert not report.failures, str(report)
+        assert report.answered == report.sent > 0
     assert after["pod"] != before["pod"]
     assert (_time(due) - promoted).total_seconds() >= DELAY_SECONDS
     assert gone >= _time(due), "not before its time"

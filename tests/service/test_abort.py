@@ -12,10 +12,19 @@ from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import Create, Decision, Delete
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.service import revisions
 from rayservice_operator.service.apps import application_statuses
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
-from tests.service.builders import NOW, application, config_hash, observation, raycluster
+from tests.service.builders import (
+    NOW,
+    OTHER_SERVE_CONFIG,
+    application,
+    config_hash,
+    observation,
+    raycluster,
+    rayservice,
+)
 from tests.service.test_decide import after, cluster_spec, condition, upgrading
 
 STARTED = NOW - 1000
@@ -112,6 +121,25 @@ def test_what_moves_is_not_given_up() -> None:
     service["status"]["pendingServiceStatus"]["applicationStatuses"]["greeter"]["message"] = "another one before"
     decision = decide(dataclasses.replace(snapshot, service=service), NOW)
     assert not remembered(decision)
+
+
+def test_nothing_is_given_up_while_the_old_cluster_does_not_serve() -> None:
+    decision = decide(dataclasses.replace(failing(), endpoint_slices=()), NOW)
+    assert not remembered(decision)
+    assert condition(decision, "Stalled") == ("True", "DeployFailed")
+
+
+def test_the_good_config_may_fail_on_the_new_cluster_too() -> None:
+    """A failed hot update is remembered; then the cluster spec is edited, and that fails as well."""
+    snapshot = failing(serveConfigV2=OTHER_SERVE_CONFIG)
+    service = copy.deepcopy(snapshot.service)
+    service["status"]["failedUpdate"] = {"configHash": config_hash(OTHER_SERVE_CONFIG), "rolledBackTo": config_hash()}
+    history = (revisions.build(rayservice(), 1), revisions.build(service, 2))
+    decision = decide(dataclasses.replace(snapshot, service=service, revisions=history), NOW)
+    assert remembered(decision)["clusterHash"]
+    assert remembered(decision)["configHash"] == config_hash(OTHER_SERVE_CONFIG)
+    gone = decide(after(dataclasses.replace(snapshot, service=service, revisions=history), decision), NOW)
+    assert [action.ref.name for action in gone.actions if isinstance(action, Delete)] == ["demo-two"]
 
 
 def test_without_the_net_it_stays() -> None:

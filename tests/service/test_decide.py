@@ -448,11 +448,47 @@ def test_upgrade_is_announced_then_built_beside_the_old() -> None:
     assert condition(first, "UpgradeInProgress") == ("True", "BothActivePendingClustersExist")
     assert condition(first, "Ready") == ("True", "NonZeroServeEndpoints")
     assert condition(first, "Reconciling") is not None
+    (announced,) = [note for note in first.notes if note.reason == "UpgradeStarted"]
+    assert "3 pods with 3 CPUs and 3Gi of memory" in announced.message
+    assert first.status is not None
+    assert first.status["upgrade"]["needs"] in announced.message
     second = decide(after(snapshot, first), NOW)
+    assert "UpgradeStarted" not in {note.reason for note in second.notes}
     (cluster,) = created(second, "RayCluster")
     assert cluster["metadata"]["annotations"][names.SPEC_HASH] == hashing.cluster_hash(cluster_spec("ray:2"))
     serve = next(s for s in created(second, "Service") if name_of(s) == "demo-serve-svc")
     assert serve["spec"]["selector"][names.CLUSTER] == "demo-one"
+
+
+def test_a_deleted_pending_cluster_is_followed_by_one_of_another_name() -> None:
+    """Its pods may still run: with its name they would be behind the new one's head service."""
+    snapshot = upgrading("planned")
+    snapshot = after(snapshot, decide(snapshot, NOW))
+    names_so_far = set()
+    for _ in range(3):
+        pending = snapshot.service["status"]["pendingServiceStatus"]["rayClusterName"]
+        assert pending not in names_so_far
+        names_so_far.add(pending)
+        (cluster,) = created(decide(snapshot, NOW), "RayCluster")
+        assert name_of(cluster) == pending
+        # Built, seen, and gone behind our back.
+        built = copy.deepcopy(snapshot.service)
+        built["status"]["pendingServiceStatus"]["rayClusterStatus"] = {"state": "ready"}
+        snapshot = dataclasses.replace(snapshot, service=built)
+        snapshot = after(snapshot, decide(snapshot, NOW))
+
+
+def test_names_do_not_come_back_when_the_first_clusters_are_deleted_one_after_the_other() -> None:
+    snapshot = ServiceSnapshot(rayservice(), CONFIG)
+    seen: set[str] = set()
+    for _ in range(4):
+        decision = decide(snapshot, NOW)
+        assert decision.status is not None
+        pending = decision.status["pendingServiceStatus"]["rayClusterName"]
+        assert pending not in seen
+        seen.add(pending)
+        going = raycluster(pending, deletionTimestamp=to_rfc3339(NOW), finalizers=["foregroundDeletion"])
+        snapshot = dataclasses.replace(after(snapshot, decision), clusters=(going,))
 
 
 def test_unproven_cluster_gets_no_requests() -> None:

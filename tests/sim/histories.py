@@ -252,6 +252,8 @@ class History:
         serving = self.world.serving(names.serve_service_name(m.NAME))
         head = labels_of(pod).get(names.NODE_TYPE) == names.HEAD
         mates = {name_of(p) for p in self.world.pods(labels_of(pod).get(names.CLUSTER))}
+        if head:
+            self.monitor.behead(labels_of(pod).get(names.CLUSTER, ""))
         if (head and mates & set(serving)) or set(serving) <= {name_of(pod)}:
             self.monitor.excuse()
         blow(pod)

@@ -46,6 +46,7 @@ class Monitor:
     excused: dict[str, float] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     demoted: dict[str, float] = field(default_factory=dict)
+    beheaded: dict[str, float] = field(default_factory=dict)
     writes: int = 0
     last_write: float = 0.0
     burst: int = 0
@@ -58,6 +59,10 @@ class Monitor:
         """A fault is taking pods away that serve: they may be missed from now on, and once gone until they are back."""
         for service in self.world.server.kind("RayService"):
             self.excused[name_of(service)] = self.world.now + FAULT_S
+
+    def behead(self, cluster: str) -> None:
+        """A fault takes the head pod of this cluster: what was decided before may still be written."""
+        self.beheaded[cluster] = self.world.now
 
     # --- each write
 
@@ -145,9 +150,14 @@ class Monitor:
                 self._fail(f"said to be done, and Ray has another config of {late}")
 
     def _app_served(self, cluster: str) -> bool:
+        if self._beheaded(cluster):
+            return True
         head = self.world.head(cluster)
         serve = self.world.serves.get(uid_of(head)) if head else None
         return bool(head and serve and serve.answers(self.world.now, self.world.nodes(head))) or self._struck()
+
+    def _beheaded(self, cluster: str) -> bool:
+        return self.world.now - self.beheaded.get(cluster, -FAULT_S) < FAULT_S
 
     def _struck(self) -> bool:
         return any(until >= self.world.now for until in self.excused.values()) or bool(self.down)
@@ -226,7 +236,8 @@ class Monitor:
         if serving:
             self.down.discard(name)
         elif name not in self.down:
-            if self.excused.get(name, 0.0) < self.world.now:
+            active = _role(service.get("status") or {}, "active")
+            if self.excused.get(name, 0.0) < self.world.now and not self._beheaded(active):
                 self._fail(f"{name} was ready and has no pod left that answers")
             self.down.add(name)
 

@@ -72,6 +72,8 @@ class UpgradeStatus(ApiModel):
     """When it is aborted, as things stand."""
     step: Int32 | None = None
     """Number of the step it is at, from 0."""
+    needs: str = ""
+    """What it needs beside the cluster that serves: pods, GPUs, CPUs, memory."""
     message: str = ""
     """What it is doing or waiting for."""
 

@@ -55,7 +55,7 @@ def build(
     complete = head is not None and head.ready and not waits and not (suspended or suspending)
 
     facts: Manifest = {
-        **_resources(view),
+        **wanted_resources(view),
         "desiredWorkerReplicas": desired,
         "minWorkerReplicas": view.min_workers,
         "maxWorkerReplicas": view.max_workers,
@@ -227,7 +227,7 @@ def _state(cluster: Manifest, *, complete: bool, suspended: bool, failed: bool) 
     return "failed" if failed else ""
 
 
-def _resources(view: ClusterView) -> Manifest:
+def wanted_resources(view: ClusterView) -> Manifest:
     """Sum of what all wanted pods ask for: limits, where absent requests, of every container of the templates."""
     total: dict[str, Decimal] = {"cpu": Decimal(0), "memory": Decimal(0), "gpu": Decimal(0), "tpu": Decimal(0)}
     for group in (view.head, *view.workers):

@@ -15,6 +15,7 @@ from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
+from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry
 from rayservice_operator.service.failed import net_wanted, retry_of
 from rayservice_operator.service.hashing import cluster_hash
@@ -38,6 +39,8 @@ def limit(context: Context, active: str, pending: str, standing: Standing) -> Li
     """The first limit that the upgrade from ``active`` to ``pending`` will reach; ``standing`` is the new cluster's."""
     if not active or not pending or not net_wanted(context.service):
         return None
+    if not endpoint_pods(context, active):
+        return None  # the old cluster does not serve: the new one may yet be what mends it
     limits: list[Limit] = []
     spec: Manifest = context.service["spec"]
     unmoved_since = from_rfc3339(entry(context, pending).get("lastUpdateTime"))

@@ -208,6 +208,11 @@ class Context:
         """The serve config under which everything ran last, if the history still has it."""
         return _good_config(self.snapshot)
 
+    @property
+    def pending_lost(self) -> bool:
+        """Whether the pending cluster was built once, and somebody deleted it or is deleting it."""
+        return self.pending_vanished or (self.pending_name in self.clusters and self.pending is None)
+
     def suspend_wanted(self) -> bool:
         """``spec.suspend``."""
         return bool(self.service["spec"].get("suspend"))

@@ -22,6 +22,7 @@ from rayservice_operator.service.entries import entry, stamp
 from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
+from rayservice_operator.service.strategies.needs import second_cluster
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
@@ -75,10 +76,10 @@ def _failed(
     """What is to be remembered of a revision that failed: known already, given up now, or failed in a hot update."""
     if target is None:
         return None
-    if target.failed:
-        return dict(context.stored[FAILED])
     if limit is not None and context.now >= limit.at:
         return abort.given_up(context, target, plan.pending, stands, limit)
+    if target.failed:
+        return dict(context.stored[FAILED])
     return None if plan.pending else rollback.failed_update(context, target, context.live(plan.active), stands)
 
 
@@ -168,6 +169,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "phase": str(seen.standing.phase),
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
+            **({"needs": second_cluster(seen.target, context.config)} if plan.active and seen.target else {}),
             "message": seen.standing.message,
         }
     if plan.given_up and seen.failed:

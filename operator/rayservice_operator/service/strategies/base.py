@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rayservice_operator.api import names
 from rayservice_operator.core.decision import Note
@@ -37,6 +37,10 @@ class Plan:
     given_up: bool = False
 
 
+LOST_IN_A_ROW: Final = 16
+SLOTS: Final = 4
+"""How far :func:`planned_for` follows names; beyond, another name is chosen, which is no harm but a delay."""
+
 Strategy: TypeAlias = Callable[[Context, Target], Plan]
 
 
@@ -46,10 +50,31 @@ def new_name(context: Context, target: Target) -> str:
     Nor that of a cluster that somebody deleted, in this generation or an earlier one: its pods may still run, and
     would be behind the new head service. So the name follows from that of the cluster before it.
     """
-    previous = context.pending_name if context.pending_vanished else context.active_name
+    previous = context.pending_name if context.pending_lost else context.active_name
+    return next(name for name in _candidates(context, target, previous) if name not in context.clusters)
+
+
+def _candidates(context: Context, target: Target, previous: str) -> Iterator[str]:
+    """Names for a cluster of this spec after ``previous``, best first, without end."""
     seed = (uid_of(context.service), str(context.generation), hashing.cluster_hash(target.cluster_spec), previous)
-    candidates = (f"{context.name}-{names.short_hash(*seed, str(slot))}" for slot in itertools.count())
-    return next(name for name in candidates if name not in context.clusters)
+    return (f"{context.name}-{names.short_hash(*seed, str(slot))}" for slot in itertools.count())
+
+
+def planned_for(context: Context, target: Target) -> bool:
+    """Whether the pending cluster that the status names, and that is not built yet, was named for this very spec.
+
+    Its name follows from that of the cluster before it: the active one, or one that was pending and got lost, whose
+    name is not known any more, but follows from the one before that.
+    """
+    planned, previous = context.pending_name, context.active_name
+    if not planned or planned in context.clusters or context.pending_lost:
+        return False
+    for _ in range(LOST_IN_A_ROW):
+        first, *others = itertools.islice(_candidates(context, target, previous), SLOTS)
+        if planned == first or planned in others:
+            return True
+        previous = first
+    return False
 
 
 def proven(context: Context, view: ClusterView, target: Target) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rayservice_operator.core.decision import Note
 from rayservice_operator.service import hashing
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served, new_name, proven
+from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served, new_name, planned_for, proven
+from rayservice_operator.service.strategies.needs import second_cluster
 
 
 def plan(context: Context, target: Target) -> Plan:
@@ -31,9 +32,8 @@ def plan(context: Context, target: Target) -> Plan:
             )
         return Plan(active.name, pending.name)
     superseded = never_served(pending)
-    planned = context.pending_name
-    if planned and planned not in context.clusters and planned == new_name(context, target):
-        return Plan(active.name, planned)  # named in the status, to be built now
+    if planned_for(context, target):
+        return Plan(active.name, context.pending_name)  # named in the status, to be built now
     going = {active.name, *(view.name for view in superseded)}
     retiring = [view for view in context.clusters.values() if view.live and view.name not in going]
     # Taken back only once its deadline is written on it, so that it is still known when a third spec comes.
@@ -51,7 +51,13 @@ def plan(context: Context, target: Target) -> Plan:
             superseded=superseded,
             waiting=f"Waiting for the former cluster {waiting} to go before another one is built.",
         )
-    return Plan(active.name, new_name(context, target), superseded=superseded)
+    name = new_name(context, target)
+    needs = second_cluster(target, context.config)
+    announced = Note(
+        "UpgradeStarted",
+        f"RayCluster {name} comes up beside {active.name}, which serves until the new one is proven. It needs {needs}.",
+    )
+    return Plan(active.name, name, superseded=superseded, notes=(announced,))
 
 
 def _keep(active: ClusterView, pending: ClusterView | None) -> Plan:
