@@ -1,5 +1,6 @@
 """One RayService under test: what it says of itself, what the cluster says of it, and waiting for either."""
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -211,5 +212,6 @@ def watched(service: Service) -> Iterator[History]:
     finally:
         ended.set()
         # One more write ends the watch at once, and shows that all before it were seen.
-        service.kube.patch("rayservice", service.namespace, service.name, {"metadata": {"labels": {"e2e": "seen"}}})
+        seen = {"metadata": {"labels": {"e2e": f"seen-{secrets.token_hex(4)}"}}}
+        service.kube.patch("rayservice", service.namespace, service.name, seen)
         thread.join(timeout=_WATCH_SECONDS)

@@ -77,6 +77,20 @@ def test_update_that_fails_goes_back(service: Service, kube: Kube, operator: Ope
     assert condition(obj, "Stalled") == {}
 
 
+def test_code_that_cannot_be_built_is_no_outage(service: Service, kube: Kube) -> None:
+    """While Ray builds, and fails to, it tells nothing of the replicas that serve on; Ready stays True all along."""
+    before = service.answer()
+    typo = serve_config().replace("quickstart:app", "quickstart:apq")
+    with watched(service) as history, LoadPod(kube, service.namespace, f"http://{NAME}-serve-svc:8000/") as load:
+        service.patch(serveConfigV2=typo)
+        service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "RolledBack", "the way back told")
+        report = load.report()
+    assert not report.failures, str(report)
+    assert "apq" in condition(service.get(), "Stalled")["message"]
+    assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
+    assert service.answer()["pid"] == before["pid"]
+
+
 def test_application_that_cannot_start(service: Service, kube: Kube) -> None:
     """Without the net: the config is in force, the service is not Ready, and the reason is Ray's own."""
     cluster, pods = service.active(), identity([service.head(), *service.workers()])

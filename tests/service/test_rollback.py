@@ -201,6 +201,21 @@ def test_a_new_application_is_a_reason() -> None:
     assert decision.status["failedUpdate"]["configHash"] == config_hash(TWO_APPS)
 
 
+@pytest.mark.parametrize("status", ["DEPLOYING", "DEPLOY_FAILED"])
+def test_an_application_that_is_built_anew_serves_on(status: str) -> None:
+    """Ray lists no deployments while it builds, nor when that fails; the replicas of before answer."""
+    building = dataclasses.replace(application(status, running=0, text=OTHER_SERVE_CONFIG), deployments={})
+    snapshot = dataclasses.replace(failing(), observations=looked(OTHER_SERVE_CONFIG, building))
+
+    def ready(was: str) -> tuple[str, str] | None:
+        service = copy.deepcopy(snapshot.service)
+        service["status"]["conditions"] = [{"type": "Ready", "status": was, "reason": "x"}]
+        return condition(decide(dataclasses.replace(snapshot, service=service), NOW), "Ready")
+
+    assert ready("True") == ("True", "NonZeroServeEndpoints")
+    assert ready("False") == ("False", "ApplicationsNotRunning"), "nothing came back"
+
+
 def test_nothing_to_go_back_to() -> None:
     snapshot = failing()
     service = copy.deepcopy(snapshot.service)

@@ -234,7 +234,8 @@ class Monitor:
             return
         serving = self.world.serving(names.serve_service_name(name), metadata(service)["namespace"])
         if serving:
-            self.down.discard(name)
+            if _role(service.get("status") or {}, "active"):  # a first cluster is no promise before it has the role
+                self.down.discard(name)
         elif name not in self.down:
             active = _role(service.get("status") or {}, "active")
             if self.excused.get(name, 0.0) < self.world.now and not self._beheaded(active):

@@ -1,6 +1,6 @@
 """Random histories: whatever is edited, breaks, is killed or comes late, the invariants hold and all comes right.
 
-``SIM_HISTORIES`` is how many (150), ``SIM_SEED`` the first seed (0). A failure names its seed:
+``SIM_HISTORIES`` is how many (300), ``SIM_SEED`` the first seed (0). A failure names its seed:
 ``SIM_SEED=<seed> SIM_HISTORIES=1 pytest tests/sim/test_histories.py`` plays it again.
 """
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.sim.histories import History, play
 
-COUNT = int(os.environ.get("SIM_HISTORIES", "150"))
+COUNT = int(os.environ.get("SIM_HISTORIES", "300"))
 FIRST = int(os.environ.get("SIM_SEED", "0"))
 BATCH = 10
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rayservice_operator.api import names
 from rayservice_operator.core.decision import Action, Create, MergePatch, Note
 from rayservice_operator.core.objects import Manifest, annotations_of, labels_of, owner_reference, ref
@@ -88,11 +90,10 @@ def plan_retirement(context: Context, target: Target, plan: Plan) -> tuple[list[
         if due is None:
             due = context.now + deletion_delay_s(context, target)
             # Rounded up: a deadline in whole seconds must not come before the delay has passed.
-            stamp = {names.DELETE_AFTER: to_rfc3339(due + 0.999)}
+            at = to_rfc3339(math.ceil(due))
+            stamp = {names.DELETE_AFTER: at}
             actions.append(MergePatch(ref(view.manifest), {"metadata": {"annotations": stamp}}))
-            notes.append(
-                Note("ScheduledDeletion", f"RayCluster {view.name} has no role and goes at {to_rfc3339(due + 0.999)}.")
-            )
+            notes.append(Note("ScheduledDeletion", f"RayCluster {view.name} has no role and goes at {at}."))
             deadlines.append(due + 1)
         elif due <= context.now:
             actions.append(view.deletion())
