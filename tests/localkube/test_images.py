@@ -5,6 +5,9 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from e2e.images import inputs
 from e2e.localkube import binaries, gobuild, versions
 
@@ -33,3 +36,13 @@ def test_every_program_has_a_version_and_a_source() -> None:
     for name in binaries.VERSIONS:
         own = (ROOT / "e2e" / "localkube" / "go" / name / "main.go").exists()
         assert own or name in gobuild.PACKAGES, name
+
+
+def test_constraints_hold_an_exact_version_of_all_that_is_installed() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["runtime"], *extras["dev"]]:
+        wanted = Requirement(text)
+        assert pins[canonicalize_name(wanted.name)] in wanted.specifier, text
