@@ -28,6 +28,7 @@ from tests.service.builders import (
     rayservice,
     serving,
 )
+from tests.service.test_decide import condition
 
 GOOD, BAD = config_hash(), config_hash(OTHER_SERVE_CONFIG)
 TWO_APPS = SERVE_CONFIG + "  - {name: second, route_prefix: /second, import_path: 'second:app'}\n"
@@ -39,12 +40,6 @@ def spec_of(text: str) -> Manifest:
 
 def revision(text: str, number: int) -> Manifest:
     return revisions.build(rayservice(spec_of(text)), number)
-
-
-def condition(decision: Decision, type_: str) -> tuple[str, str] | None:
-    assert decision.status is not None
-    found = find(decision.status["conditions"], type_)
-    return None if found is None else (found["status"], found["reason"])
 
 
 def pushed(decision: Decision) -> ServePush:
