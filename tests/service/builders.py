@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 from rayservice_operator.api import names
+from rayservice_operator.core.conditions import find
 from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.decision import Decision
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import (
     ApplicationView,
@@ -216,3 +219,35 @@ def serving(
         "observations": {name: observation(cluster, application(), pushed=pushed)},
     }
     return ServiceSnapshot(**{**values, **changes})
+
+
+# --- from one snapshot to the next
+
+
+def condition(decision: Decision, type_: str) -> tuple[str, str] | None:
+    """Status and reason of a decided condition."""
+    assert decision.status is not None
+    found = find(decision.status["conditions"], type_)
+    return None if found is None else (found["status"], found["reason"])
+
+
+def after(snapshot: ServiceSnapshot, decision: Decision, **changes: Any) -> ServiceSnapshot:
+    """The snapshot with the decided status stored, and ``changes`` of the rest."""
+    service = copy.deepcopy(snapshot.service)
+    service["status"] = decision.status
+    return dataclasses.replace(snapshot, **{"service": service, **changes})
+
+
+def edited(snapshot: ServiceSnapshot, **spec: Any) -> ServiceSnapshot:
+    """The snapshot after somebody changed these fields of the spec."""
+    service = copy.deepcopy(snapshot.service)
+    service["spec"] |= spec
+    service["metadata"]["generation"] += 1
+    return dataclasses.replace(snapshot, service=service)
+
+
+def annotated(snapshot: ServiceSnapshot, **annotations: str) -> ServiceSnapshot:
+    """The snapshot after somebody annotated the service with ``ray.io/<key>``."""
+    service = copy.deepcopy(snapshot.service)
+    service["metadata"]["annotations"] = {f"ray.io/{key}": value for key, value in annotations.items()}
+    return dataclasses.replace(snapshot, service=service)

@@ -19,13 +19,18 @@ from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.service.builders import (
     NOW,
     OTHER_SERVE_CONFIG,
+    after,
+    annotated,
     application,
+    cluster_spec,
+    condition,
     config_hash,
+    edited,
     observation,
     raycluster,
     rayservice,
 )
-from tests.service.test_decide import after, cluster_spec, condition, upgrading
+from tests.service.test_decide import upgrading
 
 STARTED = NOW - 1000
 
@@ -143,20 +148,13 @@ def test_the_good_config_may_fail_on_the_new_cluster_too() -> None:
 
 
 def test_without_the_net_it_stays() -> None:
-    snapshot = failing()
-    service = copy.deepcopy(snapshot.service)
-    service["metadata"]["annotations"] = {"ray.io/rollback": "false"}
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(annotated(failing(), rollback="false"), NOW)
     assert not remembered(decision)
     assert condition(decision, "Stalled") == ("True", "DeployFailed")
 
 
 def test_another_spec_is_tried() -> None:
-    snapshot = given_up()
-    service = copy.deepcopy(snapshot.service)
-    service["spec"]["rayClusterConfig"] = cluster_spec("ray:3")
-    service["metadata"]["generation"] = 2
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(edited(given_up(), rayClusterConfig=cluster_spec("ray:3")), NOW)
     assert not remembered(decision)
     assert decision.status is not None
     assert decision.status["pendingServiceStatus"]["rayClusterName"]
@@ -164,21 +162,14 @@ def test_another_spec_is_tried() -> None:
 
 
 def test_the_spec_before_is_no_failure() -> None:
-    snapshot = given_up()
-    service = copy.deepcopy(snapshot.service)
-    service["spec"]["rayClusterConfig"] = cluster_spec()
-    service["metadata"]["generation"] = 2
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(edited(given_up(), rayClusterConfig=cluster_spec()), NOW)
     assert not remembered(decision)
     assert condition(decision, "Stalled") is None
     assert condition(decision, "UpgradeInProgress") == ("False", "NoPendingCluster")
 
 
 def test_retry_tries_it_once_more() -> None:
-    snapshot = given_up()
-    service = copy.deepcopy(snapshot.service)
-    service["metadata"]["annotations"] = {"ray.io/retry": "now"}
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(annotated(given_up(), retry="now"), NOW)
     assert not remembered(decision)
     assert decision.status is not None
     assert decision.status["pendingServiceStatus"]["rayClusterName"]

@@ -21,8 +21,10 @@ from tests.service.builders import (
     NOW,
     OTHER_SERVE_CONFIG,
     SERVE_CONFIG,
+    after,
     application,
     cluster_spec,
+    condition,
     config_hash,
     endpoint_slice,
     observation,
@@ -33,22 +35,8 @@ from tests.service.builders import (
 )
 
 
-def condition(decision: Decision, type_: str) -> tuple[str, str] | None:
-    """Status and reason of a decided condition."""
-    assert decision.status is not None
-    found = find(decision.status["conditions"], type_)
-    return None if found is None else (found["status"], found["reason"])
-
-
 def created(decision: Decision, kind: str) -> list[Manifest]:
     return [a.obj for a in decision.actions if isinstance(a, Create | Apply) and a.obj["kind"] == kind]
-
-
-def after(snapshot: ServiceSnapshot, decision: Decision) -> ServiceSnapshot:
-    """The snapshot with the decided status stored."""
-    service = copy.deepcopy(snapshot.service)
-    service["status"] = decision.status
-    return dataclasses.replace(snapshot, service=service)
 
 
 # --- from nothing to serving

@@ -19,16 +19,19 @@ from tests.service.builders import (
     NOW,
     OTHER_SERVE_CONFIG,
     SERVE_CONFIG,
+    after,
+    annotated,
     application,
     cluster_spec,
+    condition,
     config_hash,
+    edited,
     observation,
     pod,
     raycluster,
     rayservice,
     serving,
 )
-from tests.service.test_decide import condition
 
 GOOD, BAD = config_hash(), config_hash(OTHER_SERVE_CONFIG)
 TWO_APPS = SERVE_CONFIG + "  - {name: second, route_prefix: /second, import_path: 'second:app'}\n"
@@ -70,23 +73,11 @@ def failing(bad: str = OTHER_SERVE_CONFIG, *, good: str = SERVE_CONFIG, **meta: 
     )
 
 
-def after(snapshot: ServiceSnapshot, decision: Decision, **changes: Any) -> ServiceSnapshot:
-    service = copy.deepcopy(snapshot.service)
-    service["status"] = decision.status
-    return dataclasses.replace(snapshot, **{"service": service, **changes})
-
-
 def rolled_back(**meta: Any) -> ServiceSnapshot:
     """The good config serves again, and nothing more is to be done."""
     snapshot = failing(**meta)
     snapshot = after(snapshot, decide(snapshot, NOW))
     return after(snapshot, decide(snapshot, NOW), observations=looked(SERVE_CONFIG, application()))
-
-
-def annotated(snapshot: ServiceSnapshot, **annotations: str) -> ServiceSnapshot:
-    service = copy.deepcopy(snapshot.service)
-    service["metadata"]["annotations"] = {f"ray.io/{key}": value for key, value in annotations.items()}
-    return dataclasses.replace(snapshot, service=service)
 
 
 def test_the_failure_is_remembered_before_anything_is_pushed() -> None:
@@ -138,11 +129,7 @@ def pushed_hash(decision: Decision) -> str | None:
 
 def test_another_config_is_tried_and_the_memory_is_gone() -> None:
     corrected = SERVE_CONFIG.replace("hello", "corrected")
-    snapshot = rolled_back()
-    service = copy.deepcopy(snapshot.service)
-    service["spec"] = spec_of(corrected)
-    service["metadata"]["generation"] = 3
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(edited(rolled_back(), **spec_of(corrected)), NOW)
     assert pushed(decision).config_hash == config_hash(corrected)
     assert decision.status is not None
     assert "failedUpdate" not in decision.status
@@ -243,11 +230,7 @@ def test_the_history_keeps_the_good_revision() -> None:
 
 
 def test_a_refused_edit_meanwhile_changes_nothing() -> None:
-    snapshot = rolled_back()
-    service = copy.deepcopy(snapshot.service)
-    service["spec"]["serveConfigV2"] = "applications: 5"
-    service["metadata"]["generation"] = 3
-    decision = decide(dataclasses.replace(snapshot, service=service), NOW)
+    decision = decide(edited(rolled_back(), serveConfigV2="applications: 5"), NOW)
     assert condition(decision, "Stalled") == ("True", "ValidationFailed")
     assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
     assert pushed_hash(decision) in {None, GOOD}

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rayservice_operator.core.conditions import shorten
 from rayservice_operator.core.objects import Manifest
-from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
+from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry
-from rayservice_operator.service.failed import net_wanted, retry_of
+from rayservice_operator.service.failed import net_wanted, record
 from rayservice_operator.service.hashing import cluster_hash
 
 DEFAULT_THRESHOLD_S: Final = 300
@@ -60,14 +59,14 @@ def limit(context: Context, active: str, pending: str, standing: Standing) -> Li
 def given_up(context: Context, target: Target, pending: str, standing: Standing, reached: Limit) -> Manifest:
     """What the status shall remember of an upgrade that has reached a limit."""
     good = context.good_config
-    return {
-        "configHash": target.declared.hash if target.declared else "",
-        "clusterHash": cluster_hash(target.cluster_spec),
-        "rolledBackTo": good.hash if good else "",
-        "message": shorten(f"RayCluster {pending} is given up, because {reached.why}. {standing.message}"),
-        "time": to_rfc3339(context.now),
-        **retry_of(context.service),
-    }
+    return record(
+        context.service,
+        context.now,
+        f"RayCluster {pending} is given up, because {reached.why}. {standing.message}",
+        config_hash=target.declared.hash if target.declared else "",
+        rolled_back_to=good.hash if good else "",
+        cluster_hash=cluster_hash(target.cluster_spec),
+    )
 
 
 def _seconds(value: object) -> int:

@@ -209,9 +209,14 @@ class Context:
         return _good_config(self.snapshot)
 
     @property
+    def pending_unbuilt(self) -> bool:
+        """Whether the pending cluster has only been named so far."""
+        return bool(self.pending_name) and self.pending_name not in self.clusters and not self.pending_vanished
+
+    @property
     def pending_lost(self) -> bool:
         """Whether the pending cluster was built once, and somebody deleted it or is deleting it."""
-        return self.pending_vanished or (self.pending_name in self.clusters and self.pending is None)
+        return bool(self.pending_name) and self.pending is None and not self.pending_unbuilt
 
     def suspend_wanted(self) -> bool:
         """``spec.suspend``."""

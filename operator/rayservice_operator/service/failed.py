@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rayservice_operator.api import names
+from rayservice_operator.core.conditions import shorten
 from rayservice_operator.core.objects import Manifest, annotations_of
+from rayservice_operator.core.timestamps import to_rfc3339
 
 FAILED: Final = "failedUpdate"
 """Field of the status: which serve config failed, or which cluster spec with it, when and why."""
@@ -19,7 +21,21 @@ def net_wanted(service: Manifest) -> bool:
     return annotations_of(service).get(names.ROLLBACK, "").strip().lower() not in _OFF
 
 
-def retry_of(service: Manifest) -> dict[str, str]:
+def record(
+    service: Manifest, now: float, message: str, *, config_hash: str, rolled_back_to: str, cluster_hash: str = ""
+) -> Manifest:
+    """What is remembered: hashes of what failed and of what is in its place. ``cluster_hash``: of an upgrade."""
+    return {
+        "configHash": config_hash,
+        **({"clusterHash": cluster_hash} if cluster_hash else {}),
+        "rolledBackTo": rolled_back_to,
+        "message": shorten(message),
+        "time": to_rfc3339(now),
+        **_retry_of(service),
+    }
+
+
+def _retry_of(service: Manifest) -> dict[str, str]:
     """The value of ``ray.io/retry`` as it is remembered beside a failure; another value asks for another try."""
     value = annotations_of(service).get(names.RETRY, "")
     return {"retry": value} if value else {}
@@ -33,4 +49,4 @@ def still_holds(failed: Mapping[str, Any], service: Manifest, config_hash: str, 
     retry = {"retry": failed["retry"]} if failed.get("retry") else {}
     same_cluster = failed.get("clusterHash") in (None, "", cluster_hash)
     same = failed.get("configHash", "") == config_hash and same_cluster
-    return same and retry == retry_of(service) and net_wanted(service)
+    return same and retry == _retry_of(service) and net_wanted(service)

@@ -52,8 +52,8 @@ class Picture:
     shown_config: Config | None
     endpoints: int
     timed_out: bool
-    failed: Manifest | None = None
-    give_up_at: float | None = None
+    failed: Manifest | None
+    give_up_at: float | None
 
     @property
     def rollback(self) -> rollback.Stage:
@@ -100,8 +100,8 @@ def ready(picture: Picture) -> Condition:
         return Condition(Type.READY, "False", Reason.APPLICATIONS_NOT_RUNNING, message)
     message = f"Serving with {picture.endpoints} endpoint(s)."
     if rebuilt:
-        names_of = ", ".join(a.name for a in rebuilt)
-        message += f" Ray builds {names_of} anew; the replicas of before serve on, but it tells nothing of them."
+        which = ", ".join(a.name for a in rebuilt)
+        message += f" Ray builds {which} anew; the replicas of before serve on, but it tells nothing of them."
     return Condition(Type.READY, "True", Reason.NON_ZERO_SERVE_ENDPOINTS, message)
 
 
@@ -111,10 +111,11 @@ def _being_rebuilt(context: Context, application: ApplicationView) -> bool:
     Ray stops the old replicas only once the new code could be built; till then it lists no deployments at all
     (Ray 2.60, measured). That is no outage. Whether pods behind it answer is told by the endpoints, as ever.
     """
-    good = context.good_config
+    if application.deployments or application.status not in {"DEPLOYING", "DEPLOY_FAILED"}:
+        return False
     was_ready = (find(context.stored_conditions, Type.READY) or {}).get("status") == "True"
-    building = application.status in {"DEPLOYING", "DEPLOY_FAILED"} and not application.deployments
-    return building and was_ready and good is not None and application.name in good.parsed.app_names
+    good = context.good_config
+    return was_ready and good is not None and application.name in good.parsed.app_names
 
 
 def _expected(view: ClusterView, config: Config | None) -> list[ApplicationView]:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import enum
 
-from rayservice_operator.core.conditions import shorten
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.observation import ServeObservation
-from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.serveconfig.canonical import ServeConfig
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.failed import net_wanted, retry_of
+from rayservice_operator.service.failed import net_wanted, record
 
 
 class Stage(enum.StrEnum):
@@ -43,13 +41,13 @@ def failed_update(context: Context, target: Target, view: ClusterView | None, st
         return None
     if not _caused_by_the_update(target.declared.parsed, good.parsed, view.observation):
         return None
-    return {
-        "configHash": target.declared.hash,
-        "rolledBackTo": good.hash,
-        "message": shorten(standing.message),
-        "time": to_rfc3339(context.now),
-        **retry_of(context.service),
-    }
+    return record(
+        context.service,
+        context.now,
+        standing.message,
+        config_hash=target.declared.hash,
+        rolled_back_to=good.hash,
+    )
 
 
 def stage(target: Target, standing: Standing, *, upgrading: bool) -> Stage:

@@ -66,14 +66,14 @@ def planned_for(context: Context, target: Target) -> bool:
     Its name follows from that of the cluster before it: the active one, or one that was pending and got lost, whose
     name is not known any more, but follows from the one before that.
     """
-    planned, previous = context.pending_name, context.active_name
-    if not planned or planned in context.clusters or context.pending_lost:
+    if not context.pending_unbuilt:
         return False
+    previous = context.active_name
     for _ in range(LOST_IN_A_ROW):
-        first, *others = itertools.islice(_candidates(context, target, previous), SLOTS)
-        if planned == first or planned in others:
+        possible = list(itertools.islice(_candidates(context, target, previous), SLOTS))
+        if context.pending_name in possible:
             return True
-        previous = first
+        previous = possible[0]
     return False
 
 
@@ -96,11 +96,9 @@ def first_cluster(context: Context, target: Target) -> Plan:
     """The way to the first active cluster, common to all strategies."""
     pending = context.pending
     if pending is None:
-        planned = context.pending_name
-        unbuilt = planned and planned not in context.clusters and not context.pending_vanished
         adopted = _adoptable(context, target)
-        if unbuilt and adopted is None:
-            return Plan("", planned)  # named in the status, to be built now
+        if context.pending_unbuilt and adopted is None:
+            return Plan("", context.pending_name)  # named in the status, to be built now
         return Plan("", adopted.name if adopted else new_name(context, target))
     if not hashing.matches(pending.manifest, target.cluster_spec):
         return Plan("", new_name(context, target), superseded=never_served(pending))
