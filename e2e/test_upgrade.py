@@ -53,6 +53,7 @@ def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: 
     assert history.roles() == [(old, ""), (old, new), (new, "")]
     assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
     assert [status for status, _ in history.conditions("UpgradeInProgress")] == ["False", "True", "False"]
+    assert history.conditions("Reconciling")[-1] == ("True", "SwitchingTraffic"), "until only new pods get requests"
     serve = kube.service(namespace, f"{NAME}-serve-svc")
     assert serve["spec"]["selector"]["ray.io/cluster"] == new
     obj = service.wait_settled()
@@ -91,7 +92,8 @@ def test_upgrade_that_fails_is_given_up(kube: Kube, namespace: str, operator: Op
     service.patch(serveConfigV2=serve_config("Corrected"))
     service.wait(lambda: service.active() not in {"", old}, "the corrected spec's cluster active", timeout=240)
     obj = service.wait_settled()
-    assert service.answer()["greeting"] == "Corrected"
+    # The slices list only new pods by now; the node's proxy follows them a moment later.
+    service.wait_answer(lambda answer: answer["greeting"] == "Corrected", "the corrected version")
     assert "failedUpdate" not in obj["status"]
 
 

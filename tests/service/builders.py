@@ -231,6 +231,12 @@ def condition(decision: Decision, type_: str) -> tuple[str, str] | None:
     return None if found is None else (found["status"], found["reason"])
 
 
+def message(decision: Decision, type_: str) -> str:
+    """Message of a decided condition; empty for one that is not there."""
+    assert decision.status is not None
+    return str((find(decision.status["conditions"], type_) or {}).get("message", ""))
+
+
 def after(snapshot: ServiceSnapshot, decision: Decision, **changes: Any) -> ServiceSnapshot:
     """The snapshot with the decided status stored, and ``changes`` of the rest."""
     service = copy.deepcopy(snapshot.service)

@@ -27,6 +27,7 @@ from tests.service.builders import (
     condition,
     config_hash,
     endpoint_slice,
+    message,
     observation,
     pod,
     raycluster,
@@ -513,6 +514,38 @@ def test_proven_cluster_is_promoted_then_services_follow_then_the_old_goes() -> 
     assert switched.wake_at is not None
     assert NOW + 60 <= switched.wake_at <= NOW + 62
     assert not [a for a in switched.actions if isinstance(a, Delete)]
+
+
+def test_a_promoted_cluster_is_not_settled_while_the_old_one_gets_requests() -> None:
+    """The switch of the services takes a moment to reach the slices; till then clients may get the old version."""
+    snapshot = upgrading("proven")
+    (new_head,) = snapshot.pods["demo-two"]
+    old_pods = snapshot.pods["demo-one"]
+    promoted = decide(snapshot, NOW)
+    snapshot = after(snapshot, promoted)
+    both = dataclasses.replace(snapshot, endpoint_slices=(endpoint_slice(*old_pods, new_head),))
+    for decision in (promoted, decide(snapshot, NOW), decide(both, NOW)):
+        assert condition(decision, "UpgradeInProgress") == ("False", "NoPendingCluster")
+        assert condition(decision, "Reconciling") == ("True", "SwitchingTraffic")
+        assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+        assert "2 of them not of demo-two" in message(decision, "Ready")
+    nobody = decide(dataclasses.replace(snapshot, endpoint_slices=(endpoint_slice(),)), NOW)
+    assert condition(nobody, "Reconciling") == ("True", "SwitchingTraffic")
+    assert condition(nobody, "Ready") == ("False", "ZeroServeEndpoints")
+
+    done = decide(dataclasses.replace(snapshot, endpoint_slices=(endpoint_slice(new_head),)), NOW)
+    assert condition(done, "Reconciling") is None
+    assert message(done, "Ready") == "Serving with 1 endpoint(s)."
+
+
+def test_a_restarted_operator_does_not_keep_that_the_traffic_is_being_switched() -> None:
+    """That is told by the slices, which it has, and not by Ray, which it has not asked yet."""
+    snapshot = upgrading("proven")
+    (new_head,) = snapshot.pods["demo-two"]
+    blind = dataclasses.replace(after(snapshot, decide(snapshot, NOW)), observations={})
+    assert condition(decide(blind, NOW), "Reconciling") == ("True", "SwitchingTraffic")
+    done = decide(dataclasses.replace(blind, endpoint_slices=(endpoint_slice(new_head),)), NOW)
+    assert condition(done, "Reconciling") is None
 
 
 @pytest.mark.parametrize(("late", "deleted"), [(-1, False), (0, True)])

@@ -148,6 +148,14 @@ class Monitor:
             late = [want["name"] for want, app in apps if app is None or app.config != want]
             if late:
                 self._fail(f"said to be done, and Ray has another config of {late}")
+            if strangers := self._strangers(service, active):
+                self._fail(f"said to be done, and requests go to {strangers} beside {active}")
+
+    def _strangers(self, service: Manifest, active: str) -> list[str]:
+        """Pods of other clusters that the serve service sends requests to."""
+        mine = {name_of(pod) for pod in self.world.pods(active)}
+        reachable = self.world.reachable(names.serve_service_name(name_of(service)), metadata(service)["namespace"])
+        return [pod for pod in reachable if pod not in mine]
 
     def _app_served(self, cluster: str) -> bool:
         if self._beheaded(cluster):

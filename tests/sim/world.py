@@ -124,13 +124,17 @@ class World:
 
     def serving(self, service: str, namespace: str = "default") -> list[str]:
         """Names of the pods that a request to that Service could reach and that would answer it."""
-        found: list[str] = []
-        for slice_ in self.server.kind("EndpointSlice"):
-            if labels_of(slice_).get(SLICE_LABEL) != service or metadata(slice_)["namespace"] != namespace:
-                continue
-            reachable = (e["targetRef"]["name"] for e in slice_.get("endpoints") or () if e["conditions"]["ready"])
-            found.extend(pod for pod in reachable if self.answers(pod, namespace))
-        return found
+        return [pod for pod in self.reachable(service, namespace) if self.answers(pod, namespace)]
+
+    def reachable(self, service: str, namespace: str = "default") -> list[str]:
+        """Names of the pods that the endpoint slices send requests to that Service to."""
+        return [
+            endpoint["targetRef"]["name"]
+            for slice_ in self.server.kind("EndpointSlice")
+            if labels_of(slice_).get(SLICE_LABEL) == service and metadata(slice_)["namespace"] == namespace
+            for endpoint in slice_.get("endpoints") or ()
+            if endpoint["conditions"]["ready"]
+        ]
 
     def answers(self, pod_name: str, namespace: str = "default") -> bool:
         """Whether a request sent to that pod now would be answered."""

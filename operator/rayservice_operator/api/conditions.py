@@ -47,6 +47,7 @@ class ServiceReason(enum.StrEnum):
     # Ours: Reconciling.
     RECONCILE_FAILED = "ReconcileFailed"
     DEPLOYING = "Deploying"
+    SWITCHING_TRAFFIC = "SwitchingTraffic"
     # Ours: Stalled.
     SERVE_CONFIG_REJECTED = "ServeConfigRejected"
     # Ours: RollbackInProgress, Reconciling, Stalled (and ServeConfigApplied) around a serve config that failed.

@@ -38,7 +38,8 @@ class Picture:
 
     active, pending: the clusters as planned; standing: of the cluster that is on its way to (or at) the target.
     shown_config: the config that the active cluster's applications are those of, as far as it is known.
-    endpoints: ready pods behind the serve service. timed_out: ``ray.io/initializing-timeout`` has passed.
+    endpoints: ready pods behind the serve service; strangers: those of them that are not the active cluster's.
+    timed_out: ``ray.io/initializing-timeout`` has passed.
     failed: what is remembered of a revision that failed (``rollback``, ``abort``).
     give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
     """
@@ -51,6 +52,7 @@ class Picture:
     standing: Standing
     shown_config: Config | None
     endpoints: int
+    strangers: int
     timed_out: bool
     failed: Manifest | None
     give_up_at: float | None
@@ -99,6 +101,8 @@ def ready(picture: Picture) -> Condition:
         message = "; ".join(describe(a) for a in troubled) or f"RayCluster {active.name} has no applications."
         return Condition(Type.READY, "False", Reason.APPLICATIONS_NOT_RUNNING, message)
     message = f"Serving with {picture.endpoints} endpoint(s)."
+    if picture.strangers:
+        message = f"Serving with {picture.endpoints} endpoint(s), {picture.strangers} of them not of {active.name}."
     if rebuilt:
         which = ", ".join(a.name for a in rebuilt)
         message += f" Ray builds {which} anew; the replicas of before serve on, but it tells nothing of them."
@@ -214,11 +218,31 @@ def reconciling(picture: Picture) -> Condition | None:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
+    switching = switching_traffic(picture)
     if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
-        return _stored(picture.context, Type.RECONCILING)
+        kept = _stored(picture.context, Type.RECONCILING)
+        return switching if kept is None or kept.reason == Reason.SWITCHING_TRAFFIC else kept
     if picture.standing.phase in TRANSIENT:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
-    return None
+    return switching
+
+
+def switching_traffic(picture: Picture) -> Condition | None:
+    """While requests do not go to the active cluster, and to it alone, as the endpoint slices tell.
+
+    The promotion is one write; that the slices follow the service takes a moment longer. Nodes follow the slices
+    after another one, of which nothing is told to anybody.
+    """
+    active = picture.active
+    if active is None:
+        return None
+    if picture.strangers:
+        message = f"{picture.strangers} of {picture.endpoints} pods behind the serve service are not of {active.name}."
+    elif not picture.endpoints and picture.standing.phase is Phase.SERVING:
+        message = f"No pod of {active.name} is behind the serve service yet."
+    else:
+        return None
+    return Condition(Type.RECONCILING, "True", Reason.SWITCHING_TRAFFIC, message)
 
 
 def _asked_for_nothing_new(picture: Picture) -> bool:

@@ -55,6 +55,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
     else:
         stands = standing(view, target.config, context.now, context.config.stale_after_s)
     limit = abort.limit(context, plan.active, plan.pending, stands)
+    behind = endpoint_pods(context)
     return health.Picture(
         context=context,
         target=target,
@@ -63,7 +64,8 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         pending=context.live(plan.pending),
         standing=stands,
         shown_config=_shown_config(context, target, plan),
-        endpoints=len(endpoint_pods(context)),
+        endpoints=len(behind),
+        strangers=len(behind - endpoint_pods(context, plan.active)) if plan.active else 0,
         timed_out=_timed_out(context, plan),
         failed=_failed(context, target, plan, stands, limit),
         give_up_at=limit.at if limit else None,
