@@ -434,7 +434,6 @@ CASES = [
         "Use NewCluster or None",
     ),
     Case("incremental strategy", INCREMENTAL, {}, f"{STRATEGY}.type", "not available in this version"),
-    Case("paused", {f"{STRATEGY}.paused": True}, {f"{STRATEGY}.paused": False}, f"{STRATEGY}.paused", "not available"),
     Case("analysis", {f"{STRATEGY}.analysis": {}}, {}, f"{STRATEGY}.analysis", "not available"),
     Case("multi-host", {f"{GROUP}.numOfHosts": 2}, {f"{GROUP}.numOfHosts": 1}, f"{GROUP}.numOfHosts", "not available"),
     Case(

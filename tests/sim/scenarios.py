@@ -142,6 +142,46 @@ def given_up(world: World) -> bool:
     return stalled.get("reason") == "UpgradeAborted" and condition(world, "Ready") == "True" and one
 
 
+def to(world: World) -> str:
+    """Name of the cluster that the upgrade going on leads to."""
+    return str(status(world)["upgrade"]["to"])
+
+
+def annotate(what: str, until: Callable[[World], bool], **annotations: Callable[[World], str | None]) -> Stage:
+    """``kubectl annotate``: ``ray.io/<key>`` with a value that may depend on what is there."""
+
+    def do(world: World, _: Monitor) -> None:
+        values = {f"ray.io/{key}": value(world) for key, value in annotations.items()}
+        user(world, {"metadata": {"annotations": values}})
+
+    return Stage(what, do, until)
+
+
+def paused(world: World) -> bool:
+    """Held, serving as before."""
+    return condition(world, "Ready") == "True" and (status(world).get("upgrade") or {}).get("phase") == "Paused"
+
+
+def proven_and_paused(world: World) -> bool:
+    """The new cluster is ready and is not let take over."""
+    return paused(world) and upgrading(world) and "promote" in status(world)["upgrade"]["message"]
+
+
+def stalled_by(reason: str) -> Callable[[World], bool]:
+    """Stalled for this reason, serving, with one cluster."""
+
+    def check(world: World) -> bool:
+        stalled = next((c for c in status(world).get("conditions") or () if c["type"] == "Stalled"), {})
+        one = len(world.server.kind("RayCluster")) == 1
+        return stalled.get("reason") == reason and condition(world, "Ready") == "True" and one
+
+    return check
+
+
+YES: Final = {"pause": lambda _: "true"}
+NO: Final = {"pause": lambda _: None}
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -228,6 +268,30 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
             serveConfigV2=m.serve_config("broken:app"),
             upgradeStrategy={"type": "NewCluster", "progressDeadlineSeconds": 60},
         ),
+    ),
+    "paused_before_it_began": (
+        create(),
+        annotate("pause", serves, **YES),
+        image("ray:b", paused),
+        annotate("resume", alone, **NO),
+    ),
+    "paused_then_promoted": (
+        create(),
+        image("ray:b", upgrading),
+        annotate("pause", proven_and_paused, **YES),
+        annotate("promote", alone, promote=to),
+    ),
+    "aborted_by_hand": (
+        create(),
+        image("ray:b", upgrading),
+        annotate("abort", stalled_by("UpgradeAborted"), abort=to),
+        image("ray:c", alone),
+    ),
+    "undone": (
+        create(),
+        image("ray:b", alone),
+        annotate("undo", stalled_by("Undone"), undo=lambda _: "1"),
+        image("ray:c", alone),
     ),
     "invalid_then_fixed": (
         create(),

@@ -56,6 +56,10 @@ class ServiceReason(enum.StrEnum):
     ROLLED_BACK = "RolledBack"
     # Ours: around an upgrade that was given up.
     UPGRADE_ABORTED = "UpgradeAborted"
+    # Ours: UpgradeInProgress, Reconciling of an upgrade that is held.
+    UPGRADE_PAUSED = "UpgradePaused"
+    # Ours: Stalled while an earlier revision is in force because somebody asked for it.
+    UNDONE = "Undone"
     # Ours: ServeConfigApplied.
     APPLIED = "Applied"
     PENDING = "Pending"

@@ -44,6 +44,13 @@ FT_DELETION_TIMEOUT: Final = "ray.io/gcs-ft-deletion-timeout"
 
 ROLLBACK: Final = "ray.io/rollback"  # "false": a serve config that fails stays
 RETRY: Final = "ray.io/retry"  # any new value: what failed is tried once more
+PAUSE: Final = "ray.io/pause"  # "true": upgrades are held where they are
+PROMOTE: Final = "ray.io/promote"  # name of a RayCluster: passes over what holds it back
+ABORT: Final = "ray.io/abort"  # name of a RayCluster: the upgrade to it is given up
+UNDO: Final = "ray.io/undo"  # number of a revision: it is in force instead of the present spec
+
+VERBS: Final = frozenset({ROLLBACK, RETRY, PAUSE, PROMOTE, ABORT, UNDO})
+"""Said to a RayService about its upgrades; they mean nothing on its children."""
 
 # Annotations on this operator's own children (never on the user's object).
 SPEC_HASH: Final = "ray.io/hash-without-replicas-and-workers-to-delete"

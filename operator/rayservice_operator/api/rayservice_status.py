@@ -68,6 +68,10 @@ class UpgradeStatus(ApiModel):
     """Where it is."""
     started: Time | None = None
     """When it began."""
+    paused: Time | None = None
+    """Since when it is paused."""
+    resumed: Time | None = None
+    """When it was resumed last; deadlines count from there."""
     deadline: Time | None = None
     """When it is aborted, as things stand."""
     step: Int32 | None = None
@@ -102,12 +106,25 @@ class FailedUpdateStatus(ApiModel):
     """Hash of the cluster spec whose upgrade was aborted; empty for a hot update."""
     rolled_back_to: str = ""
     """Hash of the Serve config in its place."""
+    asked: bool = False
+    """Whether a person gave it up."""
     message: str = ""
     """Why it failed, with Ray Serve's own words."""
     time: Time | None = None
     """When it failed."""
     retry: str = ""
     """Value of the annotation ray.io/retry at that time; another value tries the config once more."""
+
+
+class UndoneStatus(ApiModel):
+    """A spec that gave way to an earlier revision because somebody asked for it."""
+
+    value: str = ""
+    """Value of the annotation ray.io/undo that asked for it: the number of a revision."""
+    spec_hash: str = ""
+    """Hash of the spec that was undone; another spec is not."""
+    time: Time | None = None
+    """When it was asked for."""
 
 
 class RayServiceStatus(ApiModel):
@@ -129,6 +146,8 @@ class RayServiceStatus(ApiModel):
     """What was last brought into effect."""
     failed_update: FailedUpdateStatus | None = None
     """What failed, if what served before is in force in its place."""
+    undone: UndoneStatus | None = None
+    """Which spec gave way to an earlier revision, if the annotation ray.io/undo is set."""
     last_update_time: Time | None = None
     """When the status changed last."""
     observed_generation: Int64 = -1

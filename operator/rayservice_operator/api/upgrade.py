@@ -79,6 +79,6 @@ class UpgradeStrategy(ApiModel):
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
     """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
     paused: bool = False
-    """Holds an upgrade where it is. Not available in this version."""
+    """Holds an upgrade where it is: none is begun, none takes over, and no deadline counts."""
     analysis: OpenObject | None = None
     """Checks of the new cluster before it takes over. Not available in this version."""

@@ -2,7 +2,8 @@
 
 Two limits, both durable in the status. ``deploymentUnhealthySecondThreshold``: an application of the new cluster has
 failed, and nothing about that cluster has moved for so long. ``upgradeStrategy.progressDeadlineSeconds``: the upgrade
-as a whole takes longer. Without an old cluster that serves nothing is given up: there is nothing to go back to.
+as a whole takes longer. Without an old cluster that serves nothing is given up: there is nothing to go back to. No
+time counts while the upgrade is paused. A person may give up any upgrade (``ray.io/abort``).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
+from rayservice_operator.service import verbs
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
@@ -28,31 +31,41 @@ HOPELESS: Final = frozenset({Phase.FAILED, Phase.UNHEALTHY, Phase.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """``at``: epoch seconds. ``why`` ends a sentence that begins «RayCluster x is given up, because »."""
+    """``at``: epoch seconds. ``why`` ends a sentence that begins «RayCluster x is given up, because ».
+
+    asked: whether a person said so, which holds whatever ``ray.io/rollback`` says.
+    """
 
     at: float
     why: str
+    asked: bool = False
 
 
 def limit(context: Context, active: str, pending: str, standing: Standing) -> Limit | None:
     """The first limit that the upgrade from ``active`` to ``pending`` will reach; ``standing`` is the new cluster's."""
-    if not active or not pending or not net_wanted(context.service):
+    if not active or not pending:
+        return None
+    if verbs.abort_asked(context.service, pending):
+        return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
+    if verbs.paused(context.service) or not net_wanted(context.service):
         return None
     if not endpoint_pods(context, active):
         return None  # the old cluster does not serve: the new one may yet be what mends it
     limits: list[Limit] = []
     spec: Manifest = context.service["spec"]
+    upgrade = context.stored.get("upgrade") or {}
+    # Just now, if the pause is still in the stored status.
+    resumed = context.now if upgrade.get("paused") else from_rfc3339(upgrade.get("resumed")) or 0.0
     unmoved_since = from_rfc3339(entry(context, pending).get("lastUpdateTime"))
     if standing.phase in HOPELESS and unmoved_since is not None:
         seconds = _seconds(spec.get("deploymentUnhealthySecondThreshold")) or DEFAULT_THRESHOLD_S
         why = f"it did not recover within {seconds} s (deploymentUnhealthySecondThreshold)"
-        limits.append(Limit(unmoved_since + seconds, why))
-    upgrade = context.stored.get("upgrade") or {}
+        limits.append(Limit(max(unmoved_since, resumed) + seconds, why))
     started = from_rfc3339(upgrade.get("started")) if upgrade.get("to") == pending else None
     seconds = _seconds((spec.get("upgradeStrategy") or {}).get("progressDeadlineSeconds"))
     if started is not None and seconds:
         why = f"the upgrade was not done within {seconds} s (upgradeStrategy.progressDeadlineSeconds)"
-        limits.append(Limit(started + seconds, why))
+        limits.append(Limit(max(started, resumed) + seconds, why))
     return min(limits, key=lambda known: known.at, default=None)
 
 
@@ -66,6 +79,7 @@ def given_up(context: Context, target: Target, pending: str, standing: Standing,
         config_hash=target.declared.hash if target.declared else "",
         rolled_back_to=good.hash if good else "",
         cluster_hash=cluster_hash(target.cluster_spec),
+        asked=reached.asked,
     )
 
 

@@ -41,7 +41,7 @@ def build(context: Context, target: Target, name: str) -> Manifest:
 
 
 def _for_children(keys: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in keys.items() if not names.is_tracking_key(key)}
+    return {key: value for key, value in keys.items() if not names.is_tracking_key(key) and key not in names.VERBS}
 
 
 def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Action], list[Note]]:

@@ -26,7 +26,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
-from rayservice_operator.service import failed, hashing, revisions
+from rayservice_operator.service import failed, hashing, revisions, undo
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 ACTIVE = "activeServiceStatus"
@@ -59,6 +59,7 @@ class Target:
 
     declared: its serve config. config: the serve config in force: that, or the last good one once that has failed.
     failed: whether this spec is remembered as one that failed; given_up: and its upgrade was aborted.
+    undone: whether somebody asked for an earlier revision in place of the present spec (``undo``).
     """
 
     spec: Manifest
@@ -66,6 +67,7 @@ class Target:
     config: Config | None
     failed: bool = False
     given_up: bool = False
+    undone: bool = False
 
     @property
     def cluster_spec(self) -> Manifest:
@@ -231,7 +233,7 @@ def role_name(status: Mapping[str, Any], role: str) -> str:
 def build(snapshot: ServiceSnapshot, now: float) -> Context:
     """The context of one decision."""
     service = snapshot.service
-    violations = refusals(service)
+    violations = (*refusals(service), *undo.violations(service, snapshot.revisions))
     status = service.get("status") or {}
     entries = {role_name(status, role): status.get(role) or {} for role in (PENDING, ACTIVE)}
     clusters = {
@@ -263,13 +265,16 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
             return None
         # What is not part of a revision is taken from the present spec, as far as it is of the right form.
         spec = {**valid, "suspend": bool(spec.get("suspend"))}
+    elif earlier := undo.spec_in_force(snapshot.service, snapshot.revisions):
+        spec = earlier
+    undone = not violations and spec is not snapshot.service["spec"]
     declared = load_config(spec.get("serveConfigV2"))
     known = (snapshot.service.get("status") or {}).get(failed.FAILED)
     hashes = (declared.hash if declared else "", hashing.cluster_hash(spec["rayClusterConfig"]))
     if not known or not failed.still_holds(known, snapshot.service, *hashes):
-        return Target(spec, declared, declared)
+        return Target(spec, declared, declared, undone=undone)
     in_force = _good_config(snapshot) or declared
-    return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")))
+    return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")), undone=undone)
 
 
 def _good_config(snapshot: ServiceSnapshot) -> Config | None:

@@ -13,7 +13,17 @@ from typing import Final
 
 from rayservice_operator.core.decision import Action, Decision, Level, Note
 from rayservice_operator.core.objects import is_terminating
-from rayservice_operator.service import clusters, endpoints, health, observe, revisions, status, strategies, suspend
+from rayservice_operator.service import (
+    clusters,
+    endpoints,
+    health,
+    observe,
+    revisions,
+    status,
+    strategies,
+    suspend,
+    undo,
+)
 from rayservice_operator.service.context import Context, load_config
 from rayservice_operator.service.context import build as build_context
 from rayservice_operator.service.news import carried
@@ -139,14 +149,16 @@ def _managed(context: Context) -> Decision:
 
 
 def _referred(context: Context) -> frozenset[str]:
-    """Revisions that must outlive the history's limit: with the config that the active cluster has, or the good one."""
+    """Revisions that must outlive the history's limit: one that is asked for, and those with the config that the active
+    cluster has, or the good one."""
     active, good = context.active, context.good_config
     kept = {active.applied_hash if active else "", good.hash if good else ""}
-    return frozenset(
+    with_config = (
         revisions.hash_of(revision)
         for revision in context.snapshot.revisions
         if (config := load_config(revisions.config_of(revision))) and config.hash in kept
     )
+    return frozenset({*with_config, undo.referred(context.service, context.snapshot.revisions)})
 
 
 def _observation_deadline(context: Context, plan: Plan) -> float | None:

@@ -22,13 +22,24 @@ def net_wanted(service: Manifest) -> bool:
 
 
 def record(
-    service: Manifest, now: float, message: str, *, config_hash: str, rolled_back_to: str, cluster_hash: str = ""
+    service: Manifest,
+    now: float,
+    message: str,
+    *,
+    config_hash: str,
+    rolled_back_to: str,
+    cluster_hash: str = "",
+    asked: bool = False,
 ) -> Manifest:
-    """What is remembered: hashes of what failed and of what is in its place. ``cluster_hash``: of an upgrade."""
+    """What is remembered: hashes of what failed and of what is in its place. ``cluster_hash``: of an upgrade.
+
+    asked: a person gave it up.
+    """
     return {
         "configHash": config_hash,
         **({"clusterHash": cluster_hash} if cluster_hash else {}),
         "rolledBackTo": rolled_back_to,
+        **({"asked": True} if asked else {}),
         "message": shorten(message),
         "time": to_rfc3339(now),
         **_retry_of(service),
@@ -44,9 +55,10 @@ def _retry_of(service: Manifest) -> dict[str, str]:
 def still_holds(failed: Mapping[str, Any], service: Manifest, config_hash: str, cluster_hash: str) -> bool:
     """Whether a remembered failure is that of this config (and, if an upgrade failed, of this cluster spec).
 
-    Not once somebody has asked for another try, or for no net.
+    Not once somebody has asked for another try, or, where no person gave it up, for no net.
     """
     retry = {"retry": failed["retry"]} if failed.get("retry") else {}
     same_cluster = failed.get("clusterHash") in (None, "", cluster_hash)
     same = failed.get("configHash", "") == config_hash and same_cluster
-    return same and retry == _retry_of(service) and net_wanted(service)
+    wanted = failed.get("asked") is True or net_wanted(service)
+    return same and retry == _retry_of(service) and wanted

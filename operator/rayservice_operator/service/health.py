@@ -13,7 +13,7 @@ from rayservice_operator.core.conditions import Condition, Status, find
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
-from rayservice_operator.service import rollback
+from rayservice_operator.service import rollback, undo
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
@@ -135,6 +135,8 @@ def upgrade_in_progress(picture: Picture) -> Condition:
     plan = picture.plan
     if not plan.active:
         return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.INITIALIZING, "The first cluster is coming up.")
+    if plan.hold:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "True", plan.hold.reason, plan.hold.message)
     if plan.pending:
         message = f"From RayCluster {plan.active} to {plan.pending}. {picture.standing.message}"
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.BOTH_CLUSTERS_EXIST, message)
@@ -189,6 +191,12 @@ def stalled(picture: Picture) -> Condition | None:
     if picture.failed is not None and picture.rollback is rollback.Stage.BACK:
         reason = Reason.UPGRADE_ABORTED if picture.failed.get("clusterHash") else Reason.ROLLED_BACK
         return Condition(Type.STALLED, "True", reason, _gone_back(picture.failed))
+    if picture.target and picture.target.undone and reconciling(picture) is None:
+        message = (
+            f"Revision {undo.asked(context.service)} is in force instead of the present spec, as {names.UNDO} asks. "
+            "Change the spec or remove the annotation to go on."
+        )
+        return Condition(Type.STALLED, "True", Reason.UNDONE, message)
     return None
 
 
@@ -214,6 +222,8 @@ def reconciling(picture: Picture) -> Condition | None:
         )
     if picture.rollback is rollback.Stage.GOING_BACK:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, way_back(picture.failed or {}))
+    if picture.plan.hold:
+        return Condition(Type.RECONCILING, "True", picture.plan.hold.reason, picture.plan.hold.message)
     if not picture.plan.active or picture.plan.pending:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:

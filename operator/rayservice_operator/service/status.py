@@ -14,7 +14,7 @@ from rayservice_operator.core.conditions import Condition, find
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
-from rayservice_operator.service import abort, health, revisions, rollback, suspend
+from rayservice_operator.service import abort, health, revisions, rollback, suspend, undo, verbs
 from rayservice_operator.service.apps import Phase, Standing, standing
 from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import endpoint_pods
@@ -23,6 +23,9 @@ from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
 from rayservice_operator.service.strategies.needs import second_cluster
+
+PAUSED: Final = "Paused"
+"""``status.upgrade.phase`` of an upgrade that somebody holds."""
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
@@ -124,6 +127,8 @@ def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
         status["applied"] = applied
     if seen.failed:
         status[FAILED] = seen.failed
+    if undone := undo.memory(context.service, context.now):
+        status[undo.UNDONE] = undone
     return stamp(status, stored, context.now)
 
 
@@ -153,7 +158,7 @@ def suspended(context: Context, stage: suspend.Suspension) -> Manifest:
         for role in (ACTIVE, PENDING):  # shown until they are gone, so that nobody loses sight of them
             if context.stored.get(role):
                 status[role] = context.stored[role]
-    for memory in ("applied", FAILED):  # the clusters go, what is known of the spec stays
+    for memory in ("applied", FAILED, undo.UNDONE):  # the clusters go, what is known of the spec stays
         if context.stored.get(memory):
             status[memory] = context.stored[memory]
     return stamp(status, context.stored, context.now)
@@ -168,12 +173,15 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "strategy": strategy_type(context),
             "from": plan.active,
             "to": plan.pending,
-            "phase": str(seen.standing.phase),
+            "phase": PAUSED if plan.hold else str(seen.standing.phase),
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
+            **_pause(context, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
             **({"needs": second_cluster(seen.target, context.config)} if plan.active and seen.target else {}),
-            "message": seen.standing.message,
+            "message": plan.hold.message if plan.hold else seen.standing.message,
         }
+    if plan.hold:
+        return {"strategy": strategy_type(context), "from": plan.active, "phase": PAUSED, "message": plan.hold.message}
     if plan.given_up and seen.failed:
         return {**stored, "phase": "Aborted", "message": seen.failed["message"]}
     if plan.waiting:
@@ -181,6 +189,14 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if stored.get("to") == plan.active and plan.active:
         return {**stored, "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
     return {}
+
+
+def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:
+    """``paused``: since when it is. ``resumed``: when that ended last; limits count from there."""
+    if verbs.paused(context.service):
+        return {"paused": stored.get("paused") or to_rfc3339(context.now)}
+    resumed = to_rfc3339(context.now) if stored.get("paused") else stored.get("resumed")
+    return {"resumed": resumed} if resumed else {}
 
 
 def _applied(seen: health.Picture) -> dict[str, Any]:

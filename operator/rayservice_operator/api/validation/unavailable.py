@@ -95,7 +95,5 @@ def of_service(parsed: RayService) -> Iterator[Violation]:
     path = "spec.upgradeStrategy"
     if strategy.type is not None and strategy.type not in STRATEGIES:
         yield Violation(f"{path}.type", f"{strategy.type} is {PROBLEM}", "Use NewCluster or None")
-    if strategy.paused:
-        yield Violation(f"{path}.paused", PROBLEM, "Remove it; type: None holds changes back")
     if strategy.analysis is not None:
         yield Violation(f"{path}.analysis", PROBLEM, "Remove it")

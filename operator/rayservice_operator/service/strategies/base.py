@@ -14,6 +14,7 @@ from rayservice_operator.service import hashing
 from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
+from rayservice_operator.service.gates import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Plan:
     superseded: clusters that never served and go at once.
     held_back: what a frozen spec keeps from being applied, for a condition.
     waiting: why the next cluster is not begun yet, for ``status.upgrade.message``.
+    hold: what holds the upgrade back, before its cluster is begun (no pending then) or once that is proven.
     given_up: whether the upgrade to the present spec was aborted: the active cluster keeps its own.
     """
 
@@ -34,6 +36,7 @@ class Plan:
     notes: tuple[Note, ...] = ()
     held_back: str = ""
     waiting: str = ""
+    hold: Hold | None = None
     given_up: bool = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rayservice_operator.core.decision import Note
-from rayservice_operator.service import hashing
+from rayservice_operator.service import gates, hashing
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served, new_name, planned_for, proven
 from rayservice_operator.service.strategies.needs import second_cluster
@@ -24,14 +24,15 @@ def plan(context: Context, target: Target) -> Plan:
     if target.given_up:
         return Plan(active.name, "", superseded=never_served(pending), given_up=True)
     if pending is not None and hashing.matches(pending.manifest, target.cluster_spec):
-        if proven(context, pending, target):
-            return Plan(
-                pending.name,
-                "",
-                notes=(Note("Promoted", f"RayCluster {pending.name} is active now, {active.name} before it."),),
-            )
-        return Plan(active.name, pending.name)
+        if not proven(context, pending, target):
+            return Plan(active.name, pending.name)
+        if held := gates.hold(context, pending):
+            return Plan(active.name, pending.name, hold=held)
+        note = Note("Promoted", f"RayCluster {pending.name} is active now, {active.name} before it.")
+        return Plan(pending.name, "", notes=(note,))
     superseded = never_served(pending)
+    if held := gates.paused(context):
+        return Plan(active.name, "", superseded=superseded, hold=held)
     if planned_for(context, target):
         return Plan(active.name, context.pending_name)  # named in the status, to be built now
     going = {active.name, *(view.name for view in superseded)}
