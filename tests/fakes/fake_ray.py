@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from aiohttp import web
 from tests.fakes.fake_serve import Behaviour, FakeServe, Timings
 
 APPLICATIONS = "/api/serve/applications/"
+SCALE = re.compile("POST /api/v1/applications/([^/]+)/deployments/([^/]+)/scale")
 QUICK = Timings(serve_start=0.05, build=0.03, replica_start=0.03, in_place=0.02, delete=0.03)
 """Timings for tests that run in real time."""
 
@@ -113,6 +115,8 @@ class FakeRay:
             return refusal
         if what == "GET /api/version" and not self.version_missing:
             return _response(self.serve.version())
+        if scaled := SCALE.fullmatch(what):
+            return _response(self.serve.scale(scaled[1], scaled[2], (await request.json())["target_num_replicas"]))
         if request.path != APPLICATIONS:
             return web.Response(status=404, text="404: Not Found")
         if request.method == "PUT":

@@ -140,6 +140,20 @@ class FakeServe:
             self._deploy(name, app)
         return 200, ""
 
+    def scale(self, app_name: str, deployment_name: str, target: int) -> Answer:
+        """``POST /api/v1/applications/<app>/deployments/<deployment>/scale``: the target changes and nothing else."""
+        self._advance()
+        app = self._apps.get(app_name)
+        if app is not None and app.config.get("external_scaler_enabled") is not True:
+            return 412, json.dumps({"error": "Current value: external_scaler_enabled=false."})
+        if app is None or deployment_name not in app.deployments:
+            return 400, json.dumps({"error": f"Deployment {deployment_name} not found"})
+        deployment = app.deployments[deployment_name]
+        deployment.target = target
+        del deployment.replicas[target:]
+        self._fill(app, deployment, self.clock() + self.timings.replica_start)
+        return 200, json.dumps({"message": "Scaling request received."})
+
     def delete(self) -> Answer:
         """``DELETE /api/serve/applications/``: Serve is shut down."""
         self._apps.clear()
@@ -285,13 +299,16 @@ class FakeServe:
             if deployment.status == "DEPLOY_FAILED":
                 continue  # putting the same code again does not retry
             count = declared.get("num_replicas")
-            if isinstance(count, int):
-                deployment.target = count
+            deployment.target = count if isinstance(count, int) else self._coded(app.config, declared["name"])
             del deployment.replicas[deployment.target :]
             grows = len(deployment.replicas) < deployment.target
             deployment.status, deployment.trigger = "UPDATING", "CONFIG_UPDATE_STARTED"
             deployment.ready_at = now + (self.timings.replica_start if grows else self.timings.in_place)
             self._fill(app, deployment)
+
+    def _coded(self, config: Mapping[str, Any], deployment: str) -> int:
+        """Replicas that the code asks for: what counts again when the config says nothing of them."""
+        return (self._behaviour(config).deployments or {}).get(deployment, 1)
 
     def _behaviour(self, config: Mapping[str, Any]) -> Behaviour:
         path = str(config.get("import_path", ""))
@@ -372,12 +389,13 @@ class FakeServe:
             deployment.trigger = "CONFIG_UPDATE_COMPLETED"
             deployment.replicas = [r for r in deployment.replicas if r.version == app.version]
 
-    def _fill(self, app: _App, deployment: _Deployment) -> None:
+    def _fill(self, app: _App, deployment: _Deployment, ready_at: float | None = None) -> None:
         """Starts the replicas of the present version that are missing, spread over the nodes."""
+        at = deployment.ready_at if ready_at is None else ready_at
         have = sum(1 for r in deployment.replicas if r.version == app.version)
         for index in range(have, deployment.target):
             node = self._nodes[index % len(self._nodes)] if self._nodes else ""
-            deployment.replicas.append(_Replica(f"r{next(self._ids)}", app.version, node, deployment.ready_at))
+            deployment.replicas.append(_Replica(f"r{next(self._ids)}", app.version, node, at))
 
     def _running_replicas(self, app: _App) -> bool:
         now = self.clock()
@@ -403,7 +421,7 @@ class FakeServe:
             "deployed_app_config": copy.deepcopy(app.config),
             "source": "declarative",
             "deployments": {key: self._deployment_details(d) for key, d in shown.items()},
-            "external_scaler_enabled": False,
+            "external_scaler_enabled": app.config.get("external_scaler_enabled") is True,
         }
 
     def _deployment_details(self, deployment: _Deployment) -> dict[str, Any]:

@@ -95,6 +95,15 @@ class Driver:
         present = details["applications"]
         return set(present) == names and all(a["status"] in REST for a in present.values())
 
+    async def scale(self, name: str, deployment: str, target: int) -> Record:
+        """What an external scaler does; followed until as many replicas run."""
+        path = f"/api/v1/applications/{name}/deployments/{deployment}/scale"
+        async with self.http.post(self.base + path, json={"target_num_replicas": target}) as response:
+            record = Record(response.status, await response.text())
+        if record.status == 200:
+            await self.follow(record, lambda details: len(replica_ids(details, name)) == target)
+        return record
+
     async def answer(self, path: str) -> tuple[int, str]:
         """What the proxy says."""
         async with self.http.get(f"http://127.0.0.1:{self.serve_port}{path}") as response:
@@ -129,6 +138,17 @@ async def run(driver: Driver) -> dict[str, Record]:
     records["remove"] = await driver.put(config(one))
     records["broken"] = await driver.put(config(one, app("bad", "serve_runtime.quickstart:broken")))
     records["unknown_deployment"] = await driver.put(config({**one, "deployments": [{"name": "Nobody"}]}))
+    scaled = app("one", quick, deployments=greeter("hi"), external_scaler_enabled=True)
+    records["scale_without_asking"] = await driver.scale("one", "Nobody", 2)
+    records["scaler_allowed"] = await driver.put(config(scaled))
+    records["scaled"] = await driver.scale("one", "Greeter", 2)
+    records["scaled_same"] = await driver.put(config(scaled))
+    records["scaled_other"] = await driver.put(config({**scaled, "deployments": greeter("hello")}))
+    records["scaled_again"] = await driver.scale("one", "Greeter", 2)
+    records["scaled_named"] = await driver.put(config({**scaled, "deployments": greeter("hi", num_replicas=2)}))
+    records["scaled_rebuilt"] = await driver.put(config({**scaled, "args": {"version": "3"}}))
+    records["scaler_forbidden"] = await driver.put(config({**one, "args": {"version": "3"}}))
+    records["scale_refused"] = await driver.scale("one", "Greeter", 2)
     records["no_import_path"] = await driver.put(config({"name": "x"}), settle=False)
     records["no_applications"] = await driver.put({"http_options": http}, settle=False)
     records["twice"] = await driver.put(config(one, one), settle=False)

@@ -85,6 +85,19 @@ def test_the_same_steps_replace_replicas(records: Pair) -> None:
     assert _kept(ours, steps) == _kept(theirs, steps)
 
 
+def test_external_targets_survive_alike(records: Pair) -> None:
+    """A PUT of the same, or that names the target, keeps it; any other change puts it back."""
+    ours, theirs = ({k: _target(r) for k, r in one.items() if k.startswith("scale") and r.last} for one in records)
+    assert ours == theirs
+    kept = {"scaled", "scaled_same", "scaled_again", "scaled_named"}
+    assert {step for step, target in theirs.items() if target == 2} == kept | {"scale"}
+
+
+def _target(record: Record) -> int:
+    greeter = record.last["applications"]["one"]["deployments"]["Greeter"]
+    return int(greeter["target_num_replicas"])
+
+
 def test_configs_are_echoed_alike(records: Pair) -> None:
     ours, theirs = records
     for step, record in ours.items():

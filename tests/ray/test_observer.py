@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import aiohttp
 import pytest
 
+from rayservice_operator.core.decision import ScaledApp
 from rayservice_operator.ray import client, probes
 from tests.fakes.fake_ray import APPLICATIONS
 from tests.ray.configs import BAD_IMPORT, NO_IMPORT_PATH, payload, push
@@ -49,6 +51,18 @@ async def test_a_config_is_pushed_once_and_another_attempt_again(watcher: Watche
     watcher.pool.sync(KEY, (target(head, push=push(attempt="2")),))
     await watcher.until(lambda: watcher.see().push is not None and watcher.see().push.attempt == "2")
     assert head.asked[PUT] == 2
+
+
+async def test_the_targets_of_that_moment_go_with_a_config(watcher: Watcher, start_head: StartHead) -> None:
+    head = await start_head()
+    first, second = (payload(g, num_replicas=1).replace('"name": "q"', '"name": "q", "external_scaler_enabled": true')
+                     for g in ("a", "b"))  # fmt: skip
+    watcher.pool.sync(KEY, (target(head, push=push("a", body=first)),))
+    await watcher.until_serving(head)
+    head.serve.scale("q", "Greeter", 3)
+    watcher.pool.sync(KEY, (target(head, push=replace(push("b", body=second), keep=(ScaledApp("q"),))),))
+    await watcher.until(lambda: watcher.see().push is not None and watcher.see().push.config_hash == "b")
+    assert head.serve.puts[-1]["applications"][0]["deployments"][0]["num_replicas"] == 3
 
 
 async def test_a_new_config_goes_out_at_once(watcher: Watcher, start_head: StartHead) -> None:

@@ -140,12 +140,12 @@ class Monitor:
         declared = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
         apps = [(app, serve.apps.get(app["name"])) for app in declared]
         if stalled.get("reason") == "DeployFailed" and not _role(status, "pending"):
-            failed = [app for want, app in apps if app and app.config == want and app.broken]
+            failed = [app for want, app in apps if app and _same(app.config, want) and app.broken]
             if not failed:
                 self._fail("Stalled says DeployFailed of a config that has not failed")
         moving = is_true(conditions, "Reconciling") or is_true(conditions, "UpgradeInProgress")
         if is_true(conditions, "Ready") and not stalled and not moving:
-            late = [want["name"] for want, app in apps if app is None or app.config != want]
+            late = [want["name"] for want, app in apps if app is None or not _same(app.config, want)]
             if late:
                 self._fail(f"said to be done, and Ray has another config of {late}")
             if strangers := self._strangers(service, active):
@@ -297,6 +297,16 @@ class Monitor:
 
 def _role(status: Manifest, role: str) -> str:
     return str((status.get(f"{role}ServiceStatus") or {}).get("rayClusterName") or "")
+
+
+def _same(config: Manifest, declared: Manifest) -> bool:
+    """Whether an application has what was declared, but for replica counts that an external scaler sets."""
+
+    def plain(app: Manifest) -> Manifest:
+        deployments = [d | {"num_replicas": None} for d in app["deployments"]]
+        return app | {"deployments": deployments} if app.get("external_scaler_enabled") else app
+
+    return plain(config) == plain(declared)
 
 
 def _suspending(service: Manifest) -> bool:

@@ -28,6 +28,7 @@ from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.reflector import CHILD_KINDS
 from rayservice_operator.kube.store import Store
 from rayservice_operator.ray.details import replicas_by_address
+from rayservice_operator.serveconfig.scaling import with_targets
 from rayservice_operator.service.decide import decide as decide_service
 from tests.sim.apiserver import Client, Gate, as_event
 from tests.sim.serve import Refused
@@ -212,7 +213,8 @@ class SimObservers:
         self._on_put(f"before PUT {push.config_hash}")
         state, message = "accepted", ""
         try:
-            serve.put(push.payload, now)
+            seen = serve.applications(now, [])
+            serve.put(with_targets(push.payload, push.keep, seen) if push.keep else push.payload, now)
         except Refused as refusal:
             state, message = "rejected", str(refusal)
         self._on_put(f"after PUT {push.config_hash}")

@@ -7,7 +7,7 @@ from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.conditions import is_true
-from rayservice_operator.core.objects import generation_of, is_terminating, name_of, ref
+from rayservice_operator.core.objects import generation_of, is_terminating, name_of, ref, uid_of
 from tests.sim import manifests as m
 from tests.sim.invariants import Monitor
 from tests.sim.simulation import Stage, condition, service, status, user
@@ -182,6 +182,23 @@ YES: Final = {"pause": lambda _: "true"}
 NO: Final = {"pause": lambda _: None}
 
 
+EXTERNAL: Final = m.serve_config().replace("  import_path", "  external_scaler_enabled: true\n  import_path")
+
+
+def scale_from_outside(world: World, _: Monitor) -> None:
+    """Somebody's scaler asks for five replicas of the one deployment."""
+    head = world.head(status(world)["activeServiceStatus"]["rayClusterName"])
+    assert head is not None
+    world.serves[uid_of(head)].scale("app0", "Main", 5)
+
+
+def five_replicas(world: World) -> bool:
+    """Serving, with the target that the scaler has set."""
+    app = ((status(world).get("activeServiceStatus") or {}).get("applicationStatuses") or {}).get("app0") or {}
+    main = (app.get("serveDeploymentStatuses") or {}).get("Main") or {}
+    return alone(world) and main.get("replicasTarget") == 5
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -292,6 +309,13 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         image("ray:b", alone),
         annotate("undo", stalled_by("Undone"), undo=lambda _: "1"),
         image("ray:c", alone),
+    ),
+    "external_scaler": (
+        create(serveConfigV2=EXTERNAL),
+        Stage("scaled from outside", scale_from_outside, five_replicas),
+        edit("hot update", five_replicas, serveConfigV2=EXTERNAL.replace("hello", "good day")),
+        edit("upgrade", five_replicas, rayClusterConfig=m.cluster_spec("ray:b")),
+        edit("declared anew", serves, serveConfigV2=EXTERNAL.replace("num_replicas: 2", "num_replicas: 3")),
     ),
     "invalid_then_fixed": (
         create(),

@@ -24,12 +24,16 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass
 class App:
-    """``since`` is when ``config`` was declared; ``served`` the config whose replicas answer now."""
+    """``since`` is when ``config`` was declared; ``served`` the config whose replicas answer now.
+
+    ``targets``: what an external scaler has set since the deployment's declaration changed last.
+    """
 
     config: dict[str, Any]
     since: float
     served: dict[str, Any] | None = None
     unhealthy: bool = False
+    targets: dict[str, int] = field(default_factory=dict)
 
     @property
     def broken(self) -> bool:
@@ -79,7 +83,12 @@ class SimServe:
             if known is None:
                 self.apps[name] = App(config, now)
             elif known.config != config:
-                self.apps[name] = App(config, now, known.served)
+                self.apps[name] = App(config, now, known.served, targets=_kept(known, config))
+
+    def scale(self, app: str, deployment: str, target: int) -> None:
+        """Ray's external scaling API."""
+        assert self.apps[app].config["external_scaler_enabled"]
+        self.apps[app].targets[deployment] = target
 
     def progress(self, now: float) -> None:
         """Let time pass for all applications."""
@@ -113,12 +122,19 @@ class SimServe:
         return dict.fromkeys(sorted({head, *with_replicas} - {""}), True)
 
 
+def _kept(known: App, config: Mapping[str, Any]) -> dict[str, int]:
+    """Targets of deployments whose declaration is the same as before."""
+    before = {d["name"]: d for d in known.config.get("deployments") or ()}
+    same = {d["name"] for d in config.get("deployments") or () if d == before.get(d["name"])}
+    return {name: target for name, target in known.targets.items() if name in same}
+
+
 def _view(name: str, app: App, now: float, nodes: Sequence[str]) -> ApplicationView:
     status = app.status(now)
     served: Mapping[str, Any] | None = None if app.unhealthy else app.served
     deployments: dict[str, DeploymentView] = {}
     for declared in app.config.get("deployments") or [{"name": "Main"}]:
-        wanted = int(declared.get("num_replicas") or 1)
+        wanted = app.targets.get(declared["name"]) or int(declared.get("num_replicas") or 1)
         running = served is not None and bool(nodes)
         deployments[declared["name"]] = DeploymentView(
             name=declared["name"],

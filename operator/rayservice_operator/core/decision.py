@@ -125,15 +125,28 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaledApp:
+    """An application whose replica counts an external scaler sets.
+
+    ``declared``: deployments whose count is to be that of the config all the same.
+    """
+
+    name: str
+    declared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class ServePush:
     """A serve config to PUT to a cluster. ``payload`` is the canonical JSON body; ``attempt`` separates tries.
 
-    The observer pushes a (hash, attempt) pair at most once per head session and reports in its observation.
+    The observer pushes a (hash, attempt) pair at most once per head session and reports in its observation. The
+    targets that the head has for ``keep`` at that moment go with it (``serveconfig.scaling``).
     """
 
     config_hash: str
     payload: str
     attempt: str = ""
+    keep: tuple[ScaledApp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from rayservice_operator.ray.client import (
 from rayservice_operator.ray.details import HeadVersion, ServeDetails, parse_details, without_health_metrics
 from rayservice_operator.ray.pace import PACES, Motion, push_retry
 from rayservice_operator.ray.probes import ProxyProbes
+from rayservice_operator.serveconfig.scaling import with_targets
 
 _log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class HeadWatch:
     async def _push(self, client: ServeClient, push: ServePush) -> None:
         task = asyncio.current_task()
         try:
-            await client.put_config(push.payload)
+            await client.put_config(await self._payload(client, push))
         except ServeRejectedError as error:
             self._pushed(push, "rejected", str(error))
         except ServeUnavailableError as error:
@@ -243,6 +244,16 @@ class HeadWatch:
         finally:
             if self._push_task is task:
                 self._push_task = None
+
+    async def _payload(self, client: ServeClient, push: ServePush) -> str:
+        """What is put: with the targets of this very moment where an external scaler sets them."""
+        if not push.keep:
+            return push.payload
+        try:
+            details = parse_details(await client.get_serve())
+        except ValueError:
+            raise ServeUnavailableError("the Serve API's answer is no JSON object") from None
+        return with_targets(push.payload, push.keep, details.applications)
 
     def _pushed(self, push: ServePush, state: Any, message: str) -> None:
         self._settled.add((push.config_hash, push.attempt))

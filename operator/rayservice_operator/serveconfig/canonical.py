@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,7 +89,12 @@ def canonical_json(config: ServeConfig) -> str:
     Ray restarts replicas when the text of ``ray_actor_options`` changes or the list of deployments is reordered
     (facts: Ray 2.60 ``deploy_utils.get_app_code_version``), so defaults are never filled in.
     """
-    text = json.dumps(config.document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return document_json(config.document)
+
+
+def document_json(document: Mapping[str, Any]) -> str:
+    """:func:`canonical_json` of a config that is plain JSON already."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     # Readable by :func:`parse` again: YAML takes neither these characters raw nor escaped surrogate pairs.
     return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

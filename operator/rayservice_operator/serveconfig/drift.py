@@ -5,7 +5,8 @@ absent; numbers come back in the field's type (``5`` as ``5.0``, ``"20"`` as ``2
 its schema lacks are dropped from applications, deployments and ``ray_actor_options``, but kept inside
 ``autoscaling_config``; ``user_config`` and ``args`` come back unchanged; an application without a name is listed
 as ``default`` and its echo has no name. So only keys that are declared are compared, by meaning. A false alarm
-would deploy the same config for ever; a missed one is mended by the next edit.
+would deploy the same config for ever; a missed one is mended by the next edit. Replica counts of an application with an
+external scaler are the scaler's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.serveconfig.canonical import ServeConfig
+from rayservice_operator.serveconfig.scaling import without_targets
 
 _VERBATIM: Final = frozenset({"user_config", "args"})
 """The user's own data: Ray hands them through, so every key of them counts."""
@@ -60,7 +62,8 @@ def _same_app(declared: Mapping[str, Any], echoed: Mapping[str, Any]) -> bool:
     if not echoed:
         return False
     # The name was the key of the look-up; an echo of an unnamed application has none.
-    return _same_mapping({key: value for key, value in declared.items() if key != "name"}, echoed)
+    plain = without_targets(declared)
+    return _same_mapping({key: value for key, value in plain.items() if key != "name"}, echoed)
 
 
 def _same_mapping(declared: Mapping[str, Any], echoed: Mapping[str, Any]) -> bool:

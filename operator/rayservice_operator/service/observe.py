@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rayservice_operator.api import names
-from rayservice_operator.core.decision import ObserveTarget
+from rayservice_operator.core.decision import ObserveTarget, ServePush
 from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
+from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
 from rayservice_operator.service.apps import Phase, Standing, push_for
-from rayservice_operator.service.context import ClusterView, Config, Context, Target
+from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.status import active_config
 from rayservice_operator.service.strategies.base import Plan
 
@@ -31,9 +34,24 @@ def _target(context: Context, view: ClusterView, config: Config | None, *, fast:
         dashboard_port=port_of(head, "dashboard"),
         serve_port=port_of(head, "serve"),
         token_secret=_token_secret(view.manifest),
-        push=push_for(view, config, context.now),
+        push=_with_scale(context, view, config, push_for(view, config, context.now)),
         fast=fast,
     )
+
+
+def _with_scale(context: Context, view: ClusterView, config: Config | None, push: ServePush | None) -> ServePush | None:
+    """The push with the targets of external scalers kept: this cluster's own, or at first those of the active one."""
+    if push is None or config is None:
+        return push
+    history, active = context.snapshot.revisions, context.active
+    if view.applied_hash:
+        former = config if view.applied_hash == config.hash else known_config(history, view.applied_hash)
+        return replace(push, keep=scaled_apps(config.parsed, former.parsed if former else None))
+    if active is None or active.name == view.name or active.observation is None:
+        return push
+    former = known_config(history, active.applied_hash)
+    keep = scaled_apps(config.parsed, former.parsed if former else None)
+    return replace(push, payload=with_targets(push.payload, keep, active.observation.applications)) if keep else push
 
 
 def port_of(pod: Manifest, name: str) -> int:
