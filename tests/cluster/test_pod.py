@@ -269,13 +269,3 @@ def test_init_container_ends_when_the_port_opens() -> None:
         rest, _ = waiting.communicate(timeout=60)
         assert waiting.returncode == 0
         assert rest.endswith("is up\n")
-
-
-def test_workers_of_a_service_outlive_rays_drain_and_its_head_does_not_wait_for_one() -> None:
-    """Ray drains for 30 s on SIGTERM; Kubernetes kills after 30 s unless told otherwise."""
-    cluster = of_service(raycluster(group()))
-    assert worker(cluster)["spec"]["terminationGracePeriodSeconds"] == 60
-    assert "terminationGracePeriodSeconds" not in head(cluster)["spec"]
-    drain = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
-    assert {item["name"]: item.get("value") for item in ray(head(cluster))["env"]}[drain] == "5"
-    assert drain not in env(worker(cluster))

@@ -43,6 +43,7 @@ ENABLE_SERVE_SERVICE: Final = "ray.io/enable-serve-service"
 FT_DELETION_TIMEOUT: Final = "ray.io/gcs-ft-deletion-timeout"
 
 ROLLBACK: Final = "ray.io/rollback"  # "false": a serve config that fails stays
+DRAIN: Final = "ray.io/drain"  # "false": pods leave as Ray alone lets them
 RETRY: Final = "ray.io/retry"  # any new value: what failed is tried once more
 PAUSE: Final = "ray.io/pause"  # "true": upgrades are held where they are
 PROMOTE: Final = "ray.io/promote"  # name of a RayCluster: passes over what holds it back

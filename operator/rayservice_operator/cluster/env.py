@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from rayservice_operator.api import names
-from rayservice_operator.cluster import auth, gcs
+from rayservice_operator.cluster import auth, drain, gcs
 from rayservice_operator.cluster.view import ClusterView, GroupView
 
 Env = dict[str, Any]
@@ -22,11 +22,10 @@ SERVICE_ENV: Final = {
 """Only in clusters of a RayService: fail over sooner than batch work wants to."""
 
 DRAIN_TIMEOUT: Final = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
-HEAD_DRAIN_S: Final = 5
 """On SIGTERM a Ray node drains first, for 30 s unless told otherwise (ray 2.60, ``_private/node.py``; ray#64454).
 
-A worker is done as soon as its replicas have moved. A head never is, because the Serve controller stays on it: it
-would only hold back its successor for the whole time. Requests under way get these few seconds.
+A worker with our preStop hook is drained by then, or has nobody left to drain it. A head never is, because the Serve
+controller stays on it: it would only hold back its successor for the whole time. Requests under way get a few seconds.
 """
 
 
@@ -72,7 +71,8 @@ def ray_env(view: ClusterView, group: GroupView, ray_start_line: str) -> list[En
             result.append(variable("RAY_enable_autoscaler_v2", "true" if view.autoscaler_v2 else "false"))
     if view.owned_by_service:
         result += [variable(name, value) for name, value in SERVICE_ENV.items()]
-        result += [variable(DRAIN_TIMEOUT, str(HEAD_DRAIN_S))] if group.is_head else []
+        if group.is_head or drain.hook_seconds(view, group) is not None:
+            result.append(variable(DRAIN_TIMEOUT, str(drain.SHUTDOWN_S)))
     result += gcs.env(view, group)
     result += auth.env(view)
     return result

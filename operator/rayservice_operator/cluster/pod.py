@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rayservice_operator.api import names
-from rayservice_operator.cluster import autoscaler, env, gcs, init, services, volumes
+from rayservice_operator.cluster import autoscaler, drain, env, gcs, init, services, volumes
 from rayservice_operator.cluster.command import container_command, overwritten, ray_start, start_params
 from rayservice_operator.cluster.probes import probes
 from rayservice_operator.cluster.view import ClusterView, GroupView, digest
@@ -20,9 +20,6 @@ from rayservice_operator.core.objects import Manifest, owner_reference
 
 HEAD_UID: Final = "rayservice.ray.io/head-uid"
 """Annotation of a worker: UID of the head pod in whose session it was started."""
-
-WORKER_GRACE_S: Final = 60
-"""Longer than Ray's drain on SIGTERM (30 s), so that a worker is not killed while its requests move."""
 
 ATTEMPT: Final = "rayservice.ray.io/attempt"
 """Annotation of a pod that replaces one that died young: how many did in a row."""
@@ -91,8 +88,7 @@ def _build(view: ClusterView, group: GroupView, attempt: int) -> Manifest:
     if not group.is_head and view.config.inject_init_container:
         waiting = init.container(view, copy.deepcopy(ray), params["address"])
         spec.setdefault("initContainers", []).append(waiting)
-    if view.owned_by_service and not group.is_head:
-        spec.setdefault("terminationGracePeriodSeconds", WORKER_GRACE_S)
+    drain.add_hook(view, group, spec)
     if view.autoscaler_v2:
         spec["restartPolicy"] = "Never"  # v2 takes a restarted container for the dead instance that it was
 
