@@ -16,8 +16,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from e2e import cluster as clusters
-from e2e import deploy
+from e2e import deploy, gateway
 from e2e.cluster import Target
+from e2e.gateway import GatewayClass, NoGatewayClassError
 from e2e.images import TARGETS
 from e2e.localkube import binaries
 from e2e.localkube.errors import LocalKubeError
@@ -60,6 +61,16 @@ def operator(cluster: Target, pytestconfig: pytest.Config) -> Iterator[Operator]
 def kube(operator: Operator) -> Kube:
     """The API of the cluster that the operator runs in."""
     return Kube(operator.target)
+
+
+@pytest.fixture(scope="session")
+def gateway_class(cluster: Target, pytestconfig: pytest.Config) -> GatewayClass:
+    """A GatewayClass that a real implementation serves."""
+    with _shown(pytestconfig):
+        try:
+            return gateway.provide(cluster, Steps())
+        except NoGatewayClassError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import math
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -46,7 +46,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all requests; times in seconds."""
+    """What became of all requests; times in seconds. ``times``, if asked for: when each answer came, as Unix time."""
 
     sent: int
     answered: int
@@ -58,6 +58,7 @@ class Report:
     slowest: float
     late_starts: int
     answers: dict[str, int]
+    times: dict[str, list[float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         head = (
@@ -83,6 +84,7 @@ class Load:
     keep_alive: bool = False
     timeout: float = 30.0
     headers: dict[str, str] = field(default_factory=dict)
+    times: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= _MAX_RATE or not 0 < self.seconds <= _MAX_SECONDS:
@@ -94,6 +96,7 @@ class Load:
         self._answered_at: list[float] = []
         self._failures: list[Failure] = []
         self._answers: Counter[str] = Counter()
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
         self._sent = 0
         self._late = 0
         self._stop = asyncio.Event()
@@ -143,6 +146,8 @@ class Load:
             self._answered_at.append(ended)
             if len(self._answers) < 100 or body in self._answers:
                 self._answers[body] += 1
+                if self.times:
+                    self._times[body].append(round(time.time(), 3))
 
     def stop(self) -> None:
         self._stop.set()
@@ -165,6 +170,7 @@ class Load:
             slowest=round(latencies[-1], 4) if latencies else math.inf,
             late_starts=self._late,
             answers=dict(self._answers),
+            times=dict(self._times),
         )
 
 
@@ -197,7 +203,7 @@ def _loopback(host: str) -> bool:
 
 
 async def _main(args: argparse.Namespace) -> Report:
-    load = Load(args.url, args.rate, args.seconds, keep_alive=args.keep_alive, timeout=args.timeout)
+    load = Load(args.url, args.rate, args.seconds, keep_alive=args.keep_alive, timeout=args.timeout, times=args.times)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, load.stop)
     await load.run()
@@ -211,6 +217,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--timeout", type=float, default=30.0)
     parser.add_argument("--keep-alive", action="store_true", help="keep connections instead of one for each request")
+    parser.add_argument("--times", action="store_true", help="report when each answer came")
     report = asyncio.run(_main(parser.parse_args()))
     print(json.dumps(asdict(report)), flush=True)
     return 1 if report.failures else 0

@@ -274,6 +274,7 @@ class LoadPod:
     seconds: float = 600.0
     keep_alive: bool = False
     name: str = "load"
+    times: bool = False
 
     def __enter__(self) -> Self:
         script = Path(__file__).with_name("load.py").read_text()
@@ -299,6 +300,7 @@ class LoadPod:
 
     def _pod(self) -> Object:
         words = ["python", "/load/load.py", "--url", self.url, "--rate", str(self.rate), "--seconds", str(self.seconds)]
+        words += [*(["--keep-alive"] if self.keep_alive else []), *(["--times"] if self.times else [])]
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -311,7 +313,7 @@ class LoadPod:
                         "name": "load",
                         "image": full_name("runtime"),
                         "imagePullPolicy": "IfNotPresent",
-                        "command": [*words, *(["--keep-alive"] if self.keep_alive else [])],
+                        "command": words,
                         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
                         "volumeMounts": [{"name": "load", "mountPath": "/load"}],
                     }

@@ -22,6 +22,7 @@ VERSIONS = {
     "helm": versions.HELM,
     "kwok": versions.KWOK,
     "kind": versions.KIND,
+    "traefik": versions.TRAEFIK,
     "pause": versions.PAUSE,
 }
 
@@ -80,7 +81,7 @@ def _need_go(name: str) -> None:
         subprocess.run(["go", "version"], capture_output=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         msg = (
-            f"{name} has to be built and there is no Go here. Install Go (1.24 or newer) on the PATH, "
+            f"{name} has to be built and there is no Go here. Install Go (1.25 or newer) on the PATH, "
             f"or point LOCALKUBE_BIN at a folder that holds {name}.zst."
         )
         raise LocalKubeError(msg) from error

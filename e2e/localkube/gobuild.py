@@ -5,14 +5,10 @@ versions. Programs that need nothing of ours (helm, kwok, kubectl) are built by 
 requirement, so that the proxy's module is the only source.
 """
 
-import os
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
-from e2e.localkube import versions
+from e2e.localkube import gotool, versions
 from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.paths import cache_dir
 from e2e.localkube.progress import Step
@@ -41,6 +37,9 @@ _HELM_LDFLAGS = f"-X helm.sh/helm/v3/internal/version.version={versions.HELM} " 
     for package in ("chartutil", "lint/rules")
     for part, number in zip(("ajor", "inor"), versions.KUBERNETES.removeprefix("v").split(".")[:2], strict=True)
 )
+
+_TRAEFIK, _LEGO = "github.com/traefik/traefik/v3", "github.com/go-acme/lego/v4"
+_TRAEFIK_LDFLAGS = f"-X {_TRAEFIK}/pkg/version.Version={versions.TRAEFIK.removeprefix('v')}"
 
 
 def _kubernetes_requirements() -> dict[str, str]:
@@ -72,6 +71,7 @@ PACKAGES = {
     "helm": "helm.sh/helm/v3/cmd/helm",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok",
     "kind": "sigs.k8s.io/kind",
+    "traefik": f"{_TRAEFIK}/cmd/traefik",
 }
 
 
@@ -80,6 +80,13 @@ def build(name: str, target: Path, step: Step) -> None:
     work = cache_dir() / "gobuild" / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    recipe = _traefik if name == "traefik" else _required
+    recipe(name, target, work, step)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _required(name: str, target: Path, work: Path, step: Step) -> None:
+    """Build from a generated module that requires the program's, or from our own main package in one."""
     package = PACKAGES.get(name, ".")
     requirements = _requirements(name)
     lines = ["module localkube/" + name, "", "go 1.24.0", ""]
@@ -92,45 +99,31 @@ def build(name: str, target: Path, step: Step) -> None:
         (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{package}"\n')
     if requirements:
         step.detail = "resolving modules"
-        _go(["mod", "tidy", "-e"], work)
+        gotool.run(["mod", "tidy", "-e"], work)
     ldflags = "-s -w" + (f" {_KUBERNETES_LDFLAGS}" if name in {"hyperkube", "kubectl"} else "")
     ldflags += f" {_HELM_LDFLAGS}" if name == "helm" else ""
+    gotool.build(package, target, work, step, ldflags=ldflags)
+
+
+def _traefik(name: str, target: Path, work: Path, step: Step) -> None:
+    """Build from the program's own module, in the folder where Go's cache has it.
+
+    Its go.mod replaces modules by forks, and replacements count in the main module only. A copy of that go.mod replaces
+    one more: lego, which gets certificates, by itself without its clients of some two hundred DNS services. They are a
+    third of all packages, and no certificate is asked for here.
+    """
     step.detail = "downloading modules"
-    total = len(_go(["list", "-deps", package], work))
-    compiled = 0
-
-    def count(_: str) -> None:
-        nonlocal compiled
-        compiled += 1
-        step.detail = f"{compiled} of at most {total} packages compiled"
-
-    _go(["build", "-v", "-trimpath", "-ldflags", ldflags, "-o", str(target), package], work, count)
-    step.detail = ""
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _go(args: list[str], work: Path, each_message: Callable[[str], None] | None = None) -> list[str]:
-    """Run go; returns the lines of its stdout. ``each_message`` gets every line of its stderr as it comes."""
-    # Without cgo nothing of the machine's C library gets in.
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod -buildvcs=false", "GOWORK": "off"}
-    messages: list[str] = []
-    with (
-        tempfile.TemporaryFile("w+") as out,
-        subprocess.Popen(
-            ["go", *args], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True
-        ) as child,
-    ):
-        assert child.stderr is not None
-        for line in child.stderr:
-            messages.append(line.rstrip())
-            if each_message:
-                each_message(line)
-        if child.wait():
-            tail = "\n".join(messages[-20:])
-            msg = (
-                f"`go {args[0]}` failed in {work}:\n{tail}\n"
-                "Check that the Go module proxy can be reached (go env GOPROXY) and that the disk isn't full."
-            )
-            raise LocalKubeError(msg)
-        out.seek(0)
-        return out.read().splitlines()
+    source = gotool.download(_TRAEFIK, versions.TRAEFIK).folder
+    for file in ("go.mod", "go.sum"):
+        (work / file).write_bytes((source / file).read_bytes())
+    flags = f"-mod=readonly -modfile={work / 'go.mod'}"
+    asked = ["list", "-m", "-f", "{{.Version}}", _LEGO, "sigs.k8s.io/gateway-api"]
+    lego_version, gateway_api = gotool.run(asked, source, flags=flags)
+    if gateway_api != versions.GATEWAY_API:
+        msg = f"{name} {versions.TRAEFIK} is made for Gateway API {gateway_api}: versions.py must say so"
+        raise LocalKubeError(msg)
+    lego, providers = work / "lego", "providers/dns"
+    gotool.download(_LEGO, lego_version).extract(lego, without=providers)
+    shutil.copytree(_SOURCES / "lego-dns", lego / providers)
+    gotool.run(["mod", "edit", f"-replace={_LEGO}={lego}", str(work / "go.mod")], work)
+    gotool.build(PACKAGES[name], target, source, step, ldflags=f"-s -w {_TRAEFIK_LDFLAGS}", flags=flags)

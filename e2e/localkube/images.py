@@ -1,4 +1,4 @@
-"""Images of the local cluster: importing those built elsewhere, and the pause image, made here."""
+"""Images of the local cluster: importing those built elsewhere, and those of one static program, made here."""
 
 import hashlib
 import io
@@ -25,28 +25,34 @@ def load(state: State, archive: Path) -> list[str]:
 
 
 def ensure_pause(state: State, steps: Steps) -> None:
-    if PAUSE in present(state):
+    ensure_program(state, PAUSE, "pause", steps)
+
+
+def ensure_program(state: State, image: str, program: str, steps: Steps) -> None:
+    """An image of nothing but one of our programs (``binaries``), which is static; it runs as nobody."""
+    if image in present(state):
         return
-    program = binaries.ensure("pause", steps)
-    archive = state.dir("run") / "pause.tar"
-    archive.write_bytes(_docker_archive(program.read_bytes()))
-    load(state, archive)
-    archive.unlink()
+    path = binaries.ensure(program, steps)
+    with steps.step(f"load {image}"):
+        archive = state.dir("run") / f"{program}.tar"
+        archive.write_bytes(_docker_archive(image, program, path.read_bytes()))
+        load(state, archive)
+        archive.unlink()
 
 
-def _docker_archive(program: bytes) -> bytes:
+def _docker_archive(image: str, name: str, program: bytes) -> bytes:
     """A one-layer image around one static program, in docker's archive form."""
-    layer = _tar({"pause": program}, mode=0o755)
+    layer = _tar({name: program}, mode=0o755)
     diff = hashlib.sha256(layer).hexdigest()
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+            "config": {"Entrypoint": [f"/{name}"], "User": "65535:65535"},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff}"]},
         }
     ).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [PAUSE], "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": [image], "Layers": ["layer.tar"]}]).encode()
     return _tar({"config.json": config, "layer.tar": layer, "manifest.json": manifest}, mode=0o644)
 
 

@@ -11,6 +11,10 @@ HELM: Final = "v3.20.2"
 KWOK: Final = "v0.7.0"
 KIND: Final = "v0.30.0"
 
+TRAEFIK: Final = "v3.6.12"
+GATEWAY_API: Final = "v1.4.0"
+"""What that Traefik is made for; building it checks so."""
+
 PAUSE: Final = "1"
 """Of this project's own pause program (go/pause)."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
@@ -36,13 +37,16 @@ async def url() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("keep_alive", [False, True])
 async def test_report(url: str, keep_alive: bool) -> None:
-    load = Load(url, rate=100, seconds=0.3, keep_alive=keep_alive)
+    load = Load(url, rate=100, seconds=0.3, keep_alive=keep_alive, times=True)
+    began = time.time()
     await load.run()
     report = load.report()
     assert (report.sent, report.answered, len(report.failures)) == (30, 27, 3)
     assert all(failure.what == "HTTP 503: not now" for failure in report.failures)
     assert report.slowest >= 0.3
     assert report.answers == {"here": 27}
+    assert len(report.times["here"]) == 27
+    assert began - 0.01 <= min(report.times["here"]) <= max(report.times["here"]) <= time.time() + 0.01
     assert Report.from_json(json.dumps(asdict(report))) == report
     assert "3 failed" in str(report)
 
