@@ -187,6 +187,9 @@ class Monitor:
         service, name = self._owner(cluster), name_of(cluster)
         if service is None or is_terminating(service) or _suspending(service):
             return
+        if (service["spec"].get("upgradeStrategy") or {}).get("type") == "Recreate":
+            self.ready_once.discard(name_of(service))  # an outage by design, until it is ready again
+            return
         if name == _role(service.get("status") or {}, "active"):
             self._fail(f"{name} was deleted while it was active")
         waited = self.world.now - self.demoted.get(name, 0.0)

@@ -178,6 +178,14 @@ def stalled_by(reason: str) -> Callable[[World], bool]:
     return check
 
 
+RECREATE: Final = {"upgradeStrategy": {"type": "Recreate"}}
+
+
+def removing(world: World) -> bool:
+    """The old cluster is on its way out."""
+    return (status(world).get("upgrade") or {}).get("phase") == "Removing"
+
+
 YES: Final = {"pause": lambda _: "true"}
 NO: Final = {"pause": lambda _: None}
 
@@ -316,6 +324,19 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         edit("hot update", five_replicas, serveConfigV2=EXTERNAL.replace("hello", "good day")),
         edit("upgrade", five_replicas, rayClusterConfig=m.cluster_spec("ray:b")),
         edit("declared anew", serves, serveConfigV2=EXTERNAL.replace("num_replicas: 2", "num_replicas: 3")),
+    ),
+    "recreated": (create(**RECREATE), image("ray:b", alone)),
+    "recreate_fails_and_the_former_is_built_again": (
+        create(**RECREATE),
+        edit("image and a broken config", stalled_by("UpgradeAborted"), **BROKEN_UPGRADE),
+        edit("corrected", alone, serveConfigV2=NEW_CONFIG),
+    ),
+    "recreate_turned_back": (create(**RECREATE), image("ray:b", removing), image("ray:a", alone)),
+    "recreate_suspended": (
+        create(**RECREATE),
+        image("ray:b", removing),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", alone, suspend=False),
     ),
     "invalid_then_fixed": (
         create(),

@@ -106,6 +106,8 @@ class FailedUpdateStatus(ApiModel):
     """Hash of the cluster spec whose upgrade was aborted; empty for a hot update."""
     rolled_back_to: str = ""
     """Hash of the Serve config in its place."""
+    revision: Int64 | None = None
+    """Number of the revision that was built again in its place, where its cluster was gone (Recreate)."""
     asked: bool = False
     """Whether a person gave it up."""
     message: str = ""

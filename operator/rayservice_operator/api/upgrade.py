@@ -73,7 +73,7 @@ class UpgradeStrategy(ApiModel):
     type: UpgradeType | None = None
     """NewCluster (default): a second cluster takes over when it is proven ready. NewClusterWithIncrementalUpgrade:
     capacity and traffic move in steps. InPlace: workers are rolled inside the cluster. Recreate: the old cluster goes
-    first. None: the cluster spec is frozen. Available in this version: NewCluster and None."""
+    first. None: the cluster spec is frozen. Available in this version: NewCluster, Recreate and None."""
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
     """Pace of NewClusterWithIncrementalUpgrade. Not available in this version."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None

@@ -14,13 +14,14 @@ from typing import Final
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
-from rayservice_operator.service import verbs
+from rayservice_operator.service import revisions, verbs
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry
 from rayservice_operator.service.failed import net_wanted, record
 from rayservice_operator.service.hashing import cluster_hash
+from rayservice_operator.service.strategies.base import Plan
 
 DEFAULT_THRESHOLD_S: Final = 300
 """``deploymentUnhealthySecondThreshold`` when it is unset."""
@@ -41,15 +42,16 @@ class Limit:
     asked: bool = False
 
 
-def limit(context: Context, active: str, pending: str, standing: Standing) -> Limit | None:
-    """The first limit that the upgrade from ``active`` to ``pending`` will reach; ``standing`` is the new cluster's."""
-    if not active or not pending:
+def limit(context: Context, plan: Plan, standing: Standing) -> Limit | None:
+    """The first limit that the planned upgrade will reach; ``standing`` is the new cluster's."""
+    pending = plan.pending
+    if not pending or not (plan.active or former_revision(context, plan)):
         return None
     if verbs.abort_asked(context.service, pending):
         return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
     if verbs.paused(context.service) or not net_wanted(context.service):
         return None
-    if not endpoint_pods(context, active):
+    if plan.active and not endpoint_pods(context, plan.active):
         return None  # the old cluster does not serve: the new one may yet be what mends it
     limits: list[Limit] = []
     spec: Manifest = context.service["spec"]
@@ -69,17 +71,29 @@ def limit(context: Context, active: str, pending: str, standing: Standing) -> Li
     return min(limits, key=lambda known: known.at, default=None)
 
 
-def given_up(context: Context, target: Target, pending: str, standing: Standing, reached: Limit) -> Manifest:
+def former_revision(context: Context, plan: Plan) -> int:
+    """Number of the revision that the cluster had which is gone for the pending one (Recreate); 0 for none known.
+
+    Not where that is the one on its way now: a revision that was gone back to and fails too is not left again.
+    """
+    if not plan.replaces or context.target is None or context.target.failed:
+        return 0
+    number = int((context.stored.get("applied") or {}).get("revision") or 0)
+    return number if revisions.numbered(context.snapshot.revisions, number) else 0
+
+
+def given_up(context: Context, target: Target, plan: Plan, standing: Standing, reached: Limit) -> Manifest:
     """What the status shall remember of an upgrade that has reached a limit."""
     good = context.good_config
     return record(
         context.service,
         context.now,
-        f"RayCluster {pending} is given up, because {reached.why}. {standing.message}",
+        f"RayCluster {plan.pending} is given up, because {reached.why}. {standing.message}",
         config_hash=target.declared.hash if target.declared else "",
         rolled_back_to=good.hash if good else "",
         cluster_hash=cluster_hash(target.cluster_spec),
         asked=reached.asked,
+        revision=former_revision(context, plan),
     )
 
 

@@ -273,7 +273,12 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
     hashes = (declared.hash if declared else "", hashing.cluster_hash(spec["rayClusterConfig"]))
     if not known or not failed.still_holds(known, snapshot.service, *hashes):
         return Target(spec, declared, declared, undone=undone)
-    in_force = _good_config(snapshot) or declared
+    former = revisions.numbered(snapshot.revisions, int(known.get("revision") or 0))
+    if former is not None:  # its cluster is gone: all of it is brought back, not only its serve config
+        spec = revisions.spec_of(former, snapshot.service)
+        in_force = load_config(spec.get("serveConfigV2"))
+    else:
+        in_force = _good_config(snapshot) or declared
     return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")), undone=undone)
 
 

@@ -110,11 +110,11 @@ def _managed(context: Context) -> Decision:
     notes = [*status.notes(context, wanted)]
 
     if (plan.active, plan.pending) != (context.active_name, context.pending_name):
-        # Superseded clusters never served; deleting them needs no promise kept in the status.
+        # Superseded clusters never served, or are to go first; deleting them needs no promise kept in the status.
         deletions = tuple(view.deletion() for view in plan.superseded)
         notes += plan.notes
         notes += [
-            Note("DeletedRayCluster", f"Deleted RayCluster {view.name}, which was never active.")
+            Note("DeletedRayCluster", f"Deleted RayCluster {view.name}{_never_active(context, view.name)}.")
             for view in plan.superseded
         ]
         return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed, commits=True)
@@ -146,6 +146,10 @@ def _managed(context: Context) -> Decision:
         ),
         observe=observed,
     )
+
+
+def _never_active(context: Context, cluster: str) -> str:
+    return "" if cluster == context.active_name else ", which was never active"
 
 
 def _referred(context: Context) -> frozenset[str]:

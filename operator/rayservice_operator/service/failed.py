@@ -30,16 +30,18 @@ def record(
     rolled_back_to: str,
     cluster_hash: str = "",
     asked: bool = False,
+    revision: int = 0,
 ) -> Manifest:
     """What is remembered: hashes of what failed and of what is in its place. ``cluster_hash``: of an upgrade.
 
-    asked: a person gave it up.
+    asked: a person gave it up. revision: number of the one to be built again, where its cluster is gone.
     """
     return {
         "configHash": config_hash,
         **({"clusterHash": cluster_hash} if cluster_hash else {}),
         "rolledBackTo": rolled_back_to,
         **({"asked": True} if asked else {}),
+        **({"revision": revision} if revision else {}),
         "message": shorten(message),
         "time": to_rfc3339(now),
         **_retry_of(service),

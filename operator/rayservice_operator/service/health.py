@@ -81,7 +81,7 @@ def ready(picture: Picture) -> Condition:
         if picture.target is None:
             return Condition(Type.READY, "False", Reason.VALIDATION_FAILED, summary(context.violations))
         reason = Reason.INITIALIZING_TIMEOUT if picture.timed_out else Reason.INITIALIZING
-        return Condition(Type.READY, "False", reason, picture.standing.message)
+        return Condition(Type.READY, "False", reason, picture.plan.waiting or picture.standing.message)
     if active.head is None or not active.head_ip:
         return Condition(
             Type.READY, "False", Reason.HEAD_POD_NOT_READY, f"RayCluster {active.name} has no running head pod."
@@ -133,6 +133,9 @@ def _expected(view: ClusterView, config: Config | None) -> list[ApplicationView]
 def upgrade_in_progress(picture: Picture) -> Condition:
     """KubeRay's UpgradeInProgress, False as soon as there is one cluster again."""
     plan = picture.plan
+    if not plan.active and plan.replaces:
+        message = plan.waiting or f"In place of RayCluster {plan.replaces}. {picture.standing.message}"
+        return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.RECREATING, message)
     if not plan.active:
         return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.INITIALIZING, "The first cluster is coming up.")
     if plan.hold:
@@ -200,10 +203,14 @@ def stalled(picture: Picture) -> Condition | None:
     return None
 
 
+_SERVES_ON: Final = "The former cluster serves on."
+
+
 def _gone_back(failed: Manifest) -> str:
     again = f"or set the annotation {names.RETRY} to a new value to try it once more."
     if failed.get("clusterHash"):
-        return f"{failed['message']} | The former cluster serves on. Correct the spec, {again}"
+        instead = f"Revision {failed['revision']} was built again." if failed.get("revision") else _SERVES_ON
+        return f"{failed['message']} | {instead} Correct the spec, {again}"
     return (
         f"serveConfigV2 failed: {failed['message']} | Config {failed['rolledBackTo']}, the last good one, is in force. "
         f"Correct serveConfigV2, {again}"
@@ -224,6 +231,8 @@ def reconciling(picture: Picture) -> Condition | None:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, way_back(picture.failed or {}))
     if picture.plan.hold:
         return Condition(Type.RECONCILING, "True", picture.plan.hold.reason, picture.plan.hold.message)
+    if picture.plan.waiting and not picture.plan.active:
+        return Condition(Type.RECONCILING, "True", Reason.RECREATING, picture.plan.waiting)
     if not picture.plan.active or picture.plan.pending:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     if picture.plan.waiting:

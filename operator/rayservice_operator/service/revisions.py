@@ -93,6 +93,18 @@ def hash_of(revision: Manifest) -> str:
     return labels_of(revision).get(REVISION_HASH, "")
 
 
+def numbered(revisions: tuple[Manifest, ...], number: int) -> Manifest | None:
+    """The revision of that number, if the history still has it."""
+    return next((revision for revision in revisions if int(revision.get("revision") or 0) == number), None)
+
+
+def spec_of(revision: Manifest, service: Manifest) -> Manifest:
+    """The spec of ``revision``, with what belongs to no revision taken from the present one."""
+    spec: Manifest = service["spec"]
+    unrevised = {key: spec[key] for key in NOT_PART_OF_A_REVISION if key in spec}
+    return {**revision["data"]["spec"], **unrevised}
+
+
 def config_of(revision: Manifest) -> str | None:
     """The ``serveConfigV2`` text of a revision."""
     text: str | None = revision["data"]["spec"].get("serveConfigV2")

@@ -20,7 +20,7 @@ from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Co
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry, stamp
 from rayservice_operator.service.failed import FAILED
-from rayservice_operator.service.strategies import strategy_type
+from rayservice_operator.service.strategies import recreate, strategy_type
 from rayservice_operator.service.strategies.base import Plan
 from rayservice_operator.service.strategies.needs import second_cluster
 
@@ -57,7 +57,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         stands = Standing(Phase.CREATING, "The spec is refused.")
     else:
         stands = standing(view, target.config, context.now, context.config.stale_after_s)
-    limit = abort.limit(context, plan.active, plan.pending, stands)
+    limit = abort.limit(context, plan, stands)
     behind = endpoint_pods(context)
     return health.Picture(
         context=context,
@@ -82,7 +82,7 @@ def _failed(
     if target is None:
         return None
     if limit is not None and context.now >= limit.at:
-        return abort.given_up(context, target, plan.pending, stands, limit)
+        return abort.given_up(context, target, plan, stands, limit)
     if target.failed:
         return dict(context.stored[FAILED])
     return None if plan.pending else rollback.failed_update(context, target, context.live(plan.active), stands)
@@ -168,10 +168,10 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     context, plan = seen.context, seen.plan
     stored: Mapping[str, Any] = context.stored.get("upgrade") or {}
     if plan.pending:
-        same = stored.get("to") == plan.pending and stored.get("phase") != "Promoted"
+        same = (stored.get("to") == plan.pending and stored.get("phase") != "Promoted") or _is_removing(stored)
         return {
             "strategy": strategy_type(context),
-            "from": plan.active,
+            "from": plan.active or plan.replaces,
             "to": plan.pending,
             "phase": PAUSED if plan.hold else str(seen.standing.phase),
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
@@ -185,10 +185,20 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if plan.given_up and seen.failed:
         return {**stored, "phase": "Aborted", "message": seen.failed["message"]}
     if plan.waiting:
-        return {"strategy": strategy_type(context), "from": plan.active, "phase": "Waiting", "message": plan.waiting}
+        return {
+            "strategy": strategy_type(context),
+            "from": plan.active or plan.replaces,
+            "phase": recreate.REMOVING if plan.replaces else "Waiting",
+            "started": stored.get("started") if _is_removing(stored) else to_rfc3339(context.now),
+            "message": plan.waiting,
+        }
     if stored.get("to") == plan.active and plan.active:
         return {**stored, "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
     return {}
+
+
+def _is_removing(stored: Mapping[str, Any]) -> bool:
+    return stored.get("phase") == recreate.REMOVING
 
 
 def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:
@@ -202,7 +212,8 @@ def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:
 def _applied(seen: health.Picture) -> dict[str, Any]:
     active, target = seen.active, seen.target
     if active is None or target is None:
-        return dict(seen.context.stored.get("applied") or {}) if seen.plan.active else {}
+        kept = seen.plan.active or seen.plan.replaces
+        return dict(seen.context.stored.get("applied") or {}) if kept else {}
     revision = _revision_number(seen.context, target)
     applied: dict[str, Any] = {
         "configHash": active.applied_hash,

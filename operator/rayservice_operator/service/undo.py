@@ -44,9 +44,7 @@ def spec_in_force(service: Manifest, history: tuple[Manifest, ...]) -> Manifest 
     revision = _revision(history, number) if number else None
     if revision is None or not _holds(service):
         return None
-    spec: Manifest = service["spec"]
-    unrevised = {key: spec[key] for key in revisions.NOT_PART_OF_A_REVISION if key in spec}
-    return {**revision["data"]["spec"], **unrevised}
+    return revisions.spec_of(revision, service)
 
 
 def memory(service: Manifest, now: float) -> dict[str, Any]:
@@ -77,4 +75,4 @@ def _stored(service: Manifest) -> Mapping[str, Any]:
 
 
 def _revision(history: tuple[Manifest, ...], number: str) -> Manifest | None:
-    return next((revision for revision in history if str(revision.get("revision")) == number), None)
+    return revisions.numbered(history, int(number)) if number.isdecimal() else None

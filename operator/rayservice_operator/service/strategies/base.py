@@ -23,7 +23,8 @@ class Plan:
 
     active, pending: names of RayClusters, empty for none. A pending name may not exist yet: it is stored in the
         status first and built then, so that a restart in between builds that very cluster.
-    superseded: clusters that never served and go at once.
+    superseded: clusters that go at once: they never served, or the strategy lets them go first.
+    replaces: the cluster that went, or goes, before the pending one is built; the service is down meanwhile.
     held_back: what a frozen spec keeps from being applied, for a condition.
     waiting: why the next cluster is not begun yet, for ``status.upgrade.message``.
     hold: what holds the upgrade back, before its cluster is begun (no pending then) or once that is proven.
@@ -36,6 +37,7 @@ class Plan:
     notes: tuple[Note, ...] = ()
     held_back: str = ""
     waiting: str = ""
+    replaces: str = ""
     hold: Hold | None = None
     given_up: bool = False
 
