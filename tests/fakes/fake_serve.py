@@ -99,6 +99,7 @@ class FakeServe:
         self.timings = timings or Timings()
         self.behaviours: dict[str, Behaviour] = {**DEFAULT_BEHAVIOURS, **(behaviours or {})}
         self.session = session
+        self.target_capacity: float | None = None
         self.puts: list[dict[str, Any]] = []
         self.draining: set[str] = set()
         self._nodes = list(nodes)
@@ -131,6 +132,7 @@ class FakeServe:
         self._advance()
         self._running = True
         self.puts.append(copy.deepcopy(config))
+        self.target_capacity = config.get("target_capacity")
         wanted = {app.get("name", "default"): app for app in config["applications"]}
         for name, app in self._apps.items():
             if name not in wanted and app.gone_at is None:
@@ -231,7 +233,7 @@ class FakeServe:
                 for ip in self._proxy_nodes()
             },
             "applications": {name: self._app_details(name, app) for name, app in self._apps.items()},
-            "target_capacity": None,
+            "target_capacity": self.target_capacity,
             "controller_health_metrics": {"timestamp": self.clock(), "loop_duration_s": {"mean": 0.01}},
             "restores_unset_config_options": True,
         }
@@ -246,6 +248,7 @@ class FakeServe:
             session=self.session,
             ray_version=RAY_VERSION,
             applications=details.applications,
+            target_capacity=details.target_capacity,
             proxies={ip: self.proxy_status(ip) == 200 for ip in details.proxies},
             push=push,
         )

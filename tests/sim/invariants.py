@@ -220,8 +220,13 @@ class Monitor:
         if owner is None:
             return
         status = owner.get("status") or {}
-        target = (service["spec"].get("selector") or {}).get(names.CLUSTER)
+        selector = service["spec"].get("selector") or {}
+        target = selector.get(names.CLUSTER)
         active = _role(status, "active")
+        if selector.get(names.RAYSERVICE) == name_of(owner):
+            if not _role(status, "pending"):
+                self._fail(f"{name_of(service)} points to two clusters while there is one")
+            return
         if active and target != active:
             self._fail(f"{name_of(service)} points to {target} while {active} is active")
 

@@ -191,6 +191,7 @@ class SimObservers:
                 error=None,
                 failing_since=None,
                 applications=serve.applications(now, nodes),
+                target_capacity=serve.target_capacity,
                 proxies=serve.proxies(now, address(head), nodes),
             )
         watch.due = now + self._pause(watch, before)

@@ -186,6 +186,28 @@ def removing(world: World) -> bool:
     return (status(world).get("upgrade") or {}).get("phase") == "Removing"
 
 
+STEPS: Final = {"maxSurgePercent": 100, "stepSizePercent": 25, "intervalSeconds": 10}
+IN_STEPS: Final = {"upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": STEPS}}
+
+
+def part_moved(world: World) -> bool:
+    """Some of the requests go to the new cluster."""
+    pending = status(world).get("pendingServiceStatus") or {}
+    return 0 < pending.get("trafficRoutedPercent", 0) < 100
+
+
+def went_back(world: World) -> bool:
+    """Serving from the old cluster with all there is, the new one gone."""
+    return alone(world) and "targetCapacity" not in status(world)["activeServiceStatus"]
+
+
+def kill_new_head(world: World, _: Monitor) -> None:
+    """The head of the cluster that takes over ends."""
+    head = world.head(status(world)["pendingServiceStatus"]["rayClusterName"])
+    assert head is not None
+    world.kill(head)
+
+
 YES: Final = {"pause": lambda _: "true"}
 NO: Final = {"pause": lambda _: None}
 
@@ -324,6 +346,36 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         edit("hot update", five_replicas, serveConfigV2=EXTERNAL.replace("hello", "good day")),
         edit("upgrade", five_replicas, rayClusterConfig=m.cluster_spec("ray:b")),
         edit("declared anew", serves, serveConfigV2=EXTERNAL.replace("num_replicas: 2", "num_replicas: 3")),
+    ),
+    "in_steps": (create(**IN_STEPS), image("ray:b", alone)),
+    "in_steps_turned_back": (create(**IN_STEPS), image("ray:b", part_moved), image("ray:a", went_back)),
+    "in_steps_and_a_third": (create(**IN_STEPS), image("ray:b", part_moved), image("ray:c", alone)),
+    "in_steps_paused_and_promoted": (
+        create(**IN_STEPS),
+        image("ray:b", part_moved),
+        annotate("pause", lambda w: paused(w) and part_moved(w), **YES),
+        annotate("promote", alone, promote=to),
+    ),
+    "in_steps_aborted": (
+        create(**IN_STEPS),
+        image("ray:b", part_moved),
+        annotate("abort", stalled_by("UpgradeAborted"), abort=to),
+    ),
+    "in_steps_and_the_new_head_dies": (
+        create(**IN_STEPS),
+        image("ray:b", part_moved),
+        Stage("the new head dies", kill_new_head, alone),
+    ),
+    "in_steps_and_suspended": (
+        create(**IN_STEPS),
+        image("ray:b", part_moved),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", alone, suspend=False),
+    ),
+    "in_steps_then_another_strategy": (
+        create(**IN_STEPS),
+        image("ray:b", part_moved),
+        edit("NewCluster", alone, upgradeStrategy={"type": "NewCluster", "clusterUpgradeOptions": None}),
     ),
     "recreated": (create(**RECREATE), image("ray:b", alone)),
     "recreate_fails_and_the_former_is_built_again": (

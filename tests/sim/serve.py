@@ -66,15 +66,18 @@ class SimServe:
     apps: dict[str, App] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
     started: bool = False
+    target_capacity: float | None = None
 
     def put(self, payload: str, now: float) -> None:
         """PUT of a config: the whole of what is to run. Raises Refused."""
-        declared = {str(app.get("name", "default")): app for app in json.loads(payload)["applications"]}
+        body = json.loads(payload)
+        declared = {str(app.get("name", "default")): app for app in body["applications"]}
         for app in declared.values():
             if "refused" in app["import_path"]:
                 raise Refused("applications.0.import_path: refused")
         self.started = True
         self.puts.append(payload)
+        self.target_capacity = body.get("target_capacity")
         self.progress(now)
         for name in [name for name in self.apps if name not in declared]:
             del self.apps[name]

@@ -61,6 +61,9 @@ DELETE_AFTER: Final = "rayservice.ray.io/delete-after"
 IN_PLACE_APPLIED: Final = "rayservice.ray.io/applied-in-place"
 TEMPLATE_HASH: Final = "rayservice.ray.io/template-hash"
 
+# Label on this operator's own pods: name of the RayService, by which a service can select pods of two clusters.
+RAYSERVICE: Final = "rayservice.ray.io/name"
+
 REDIS_CLEANUP_FINALIZER: Final = "ray.io/gcs-ft-redis-cleanup-finalizer"
 
 # Annotations and labels of deployment tools that must not be copied to children: a tool that finds its own

@@ -135,6 +135,8 @@ def _labels(view: ClusterView, group: GroupView, template: Mapping[str, str]) ->
     }
     if view.owned_by_service:
         labels[names.SERVE] = "false"  # the RayService controller turns it when the pod's proxy answers
+        if service := view.labels.get(names.ORIGIN_NAME):
+            labels[names.RAYSERVICE] = service
     elif view.wants_serve_service:
         # Nobody asks the proxies of a standalone cluster. The head has one whenever Serve runs, a worker only
         # while a replica is on it, so only the head is sure to answer; it passes requests on to every replica.

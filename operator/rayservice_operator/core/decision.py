@@ -139,6 +139,8 @@ class ScaledApp:
 class ServePush:
     """A serve config to PUT to a cluster. ``payload`` is the canonical JSON body; ``attempt`` separates tries.
 
+    ``capacity``: the ``target_capacity`` in percent that the operator put into the payload, None for the user's own.
+
     The observer pushes a (hash, attempt) pair at most once per head session and reports in its observation. The
     targets that the head has for ``keep`` at that moment go with it (``serveconfig.scaling``).
     """
@@ -147,6 +149,7 @@ class ServePush:
     payload: str
     attempt: str = ""
     keep: tuple[ScaledApp, ...] = ()
+    capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

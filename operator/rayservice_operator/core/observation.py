@@ -64,7 +64,7 @@ class PushResult:
     """Outcome of the newest PUT of a serve config to this head.
 
     accepted: 2xx. rejected: Ray will not take this config (400), or 500 with an error of importing user code.
-    failing: no answer, 5xx; it is being tried again.
+    failing: no answer, 5xx; it is being tried again. ``capacity``: that of the :class:`ServePush`.
     """
 
     config_hash: str
@@ -72,6 +72,7 @@ class PushResult:
     state: Literal["accepted", "rejected", "failing"]
     at: float
     message: str = ""
+    capacity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class ServeObservation:
     ``error``/``failing_since`` describe the attempts after it. ``applications`` and ``proxies`` are those of
     ``seen_at``. ``proxies`` maps pod address to whether its HTTP proxy answers its health check with 200 (asked
     directly; what the controller thinks comes second).
-    ``session`` changes when the head is a new Ray session.
+    ``session`` changes when the head is a new Ray session. ``target_capacity``: Serve's, in percent, None for not set.
     """
 
     head_uid: str
@@ -92,6 +93,7 @@ class ServeObservation:
     ray_version: str = ""
     applications: Mapping[str, ApplicationView] = field(default_factory=dict)
     proxies: Mapping[str, bool] = field(default_factory=dict)
+    target_capacity: float | None = None
     error: str | None = None
     failing_since: float | None = None
     push: PushResult | None = None

@@ -28,10 +28,11 @@ _BRACE: Final = re.compile(rb'[{}]|"(?:\\.|[^"\\])*"')
 
 @dataclass(frozen=True, slots=True)
 class ServeDetails:
-    """One answer of ``GET /api/serve/applications/``: applications by name, addresses of the HTTP proxies."""
+    """One answer of ``GET /api/serve/applications/``: applications by name, addresses of the HTTP proxies, percent."""
 
     applications: Mapping[str, ApplicationView] = field(default_factory=dict)
     proxies: Mapping[str, str] = field(default_factory=dict)
+    target_capacity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ def parse_details(body: bytes) -> ServeDetails:
             for proxy in _mapping(document.get("proxies")).values()
             if isinstance(proxy, dict) and proxy.get("node_ip")
         },
+        target_capacity=_number(document.get("target_capacity")),
     )
 
 

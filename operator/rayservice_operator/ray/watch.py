@@ -196,7 +196,9 @@ class HeadWatch:
                 self._wake.set()
             observation = replace(observation, session=version.session, ray_version=version.ray_version)
         if details is not None:
-            observation = replace(observation, applications=details.applications)
+            observation = replace(
+                observation, applications=details.applications, target_capacity=details.target_capacity
+            )
             self._probes.listed(details.proxies)
         self.observation = replace(observation, proxies=self._probes.healthy())
         self._probes.start()
@@ -276,7 +278,7 @@ class HeadWatch:
         self._wake.set()
 
     def _result(self, push: ServePush, state: Any, message: str) -> None:
-        result = PushResult(push.config_hash, push.attempt, state, self._around.clock(), message)
+        result = PushResult(push.config_hash, push.attempt, state, self._around.clock(), message, push.capacity)
         self.observation = replace(self.observation, push=result)
         self._tell()
 
@@ -294,6 +296,7 @@ class HeadWatch:
             seen.session,
             seen.ray_version,
             seen.applications,
+            seen.target_capacity,
             seen.proxies,
             seen.error,
             push,

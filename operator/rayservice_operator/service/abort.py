@@ -45,7 +45,7 @@ class Limit:
 def limit(context: Context, plan: Plan, standing: Standing) -> Limit | None:
     """The first limit that the planned upgrade will reach; ``standing`` is the new cluster's."""
     pending = plan.pending
-    if not pending or not (plan.active or former_revision(context, plan)):
+    if plan.back or not pending or not (plan.active or former_revision(context, plan)):
         return None
     if verbs.abort_asked(context.service, pending):
         return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)

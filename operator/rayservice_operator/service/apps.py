@@ -58,8 +58,13 @@ def fresh(observation: ServeObservation | None, now: float, stale_after: float) 
     return now - observation.seen_at <= stale_after
 
 
-def standing(view: ClusterView | None, config: Config | None, now: float, stale_after: float) -> Standing:
-    """The phase of ``view`` with respect to ``config``: an ordered chain, the first that applies."""
+def standing(
+    view: ClusterView | None, config: Config | None, now: float, stale_after: float, capacity: int | None = None
+) -> Standing:
+    """The phase of ``view`` with respect to ``config``: an ordered chain, the first that applies.
+
+    capacity: Serve's ``target_capacity`` in percent that it is to have, None for that of the config.
+    """
     if view is None:
         return Standing(Phase.CREATING, "The RayCluster is being created.")
     observation = view.observation
@@ -88,6 +93,10 @@ def standing(view: ClusterView | None, config: Config | None, now: float, stale_
         return Standing(Phase.PUSHING, f"The serve config is being pushed to {view.name}.{detail}")
     if not observation.push_seen:
         return Standing(Phase.DEPLOYING, f"{view.name} has taken the serve config; what comes of it is not seen yet.")
+    if observation.target_capacity != config.capacity_shown(capacity):
+        wanted = config.capacity_shown(capacity)
+        words = "full capacity" if wanted is None else f"{wanted:g} % capacity"
+        return Standing(Phase.DEPLOYING, f"{view.name} is being brought to {words}.")
     return _applications(view, observation, config)
 
 
@@ -170,11 +179,17 @@ def application_statuses(observation: ServeObservation) -> dict[str, Any]:
 
 
 def serving_pods(view: ClusterView) -> list[Mapping[str, Any]]:
-    """Pods that belong behind the serve service now: labelled, Ready and not going away."""
+    """Pods that could take requests now: Ready, not going away, and labelled or known to have a healthy proxy.
+
+    While requests are split between two clusters, not all that could are labelled.
+    """
+    proxies = view.observation.proxies if view.observation else {}
     return [
         pod
         for pod in view.pods
-        if labels_of(pod).get(names.SERVE) == "true" and is_ready(pod) and not is_terminating(pod)
+        if (labels_of(pod).get(names.SERVE) == "true" or proxies.get(str(pod["status"].get("podIP") or "")))
+        and is_ready(pod)
+        and not is_terminating(pod)
     ]
 
 
@@ -197,24 +212,30 @@ def head_trouble(view: ClusterView) -> str:
     return ""
 
 
-def push_for(view: ClusterView, config: Config | None, now: float) -> ServePush | None:
+def push_for(view: ClusterView, config: Config | None, now: float, capacity: int | None = None) -> ServePush | None:
     """What the observer of this cluster shall push: a config not applied yet, or one that Ray has lost.
+
+    Or one whose ``target_capacity`` (``capacity``, percent) is another one than Ray shows.
 
     A new Ray session (the head died and has no GCS fault tolerance) has no applications, so they count as lost.
     """
     if config is None:
         return None
     observation = view.observation
+    payload = config.payload_at(capacity)
     if view.applied_hash != config.hash:
-        return ServePush(config.hash, config.payload, _attempt(observation, config))
+        return ServePush(config.hash, payload, _attempt(observation, config), capacity)
     if observation is None or observation.seen_at is None or observation.error is not None:
         return None
     push = observation.push
-    if push is not None and push.config_hash == config.hash and _recent(push, observation.seen_at, now):
-        return ServePush(config.hash, config.payload, push.attempt)  # the same attempt is not repeated
+    same = push is not None and (push.config_hash, push.capacity) == (config.hash, capacity)
+    if push is not None and same and _recent(push, observation.seen_at, now):
+        return ServePush(config.hash, payload, push.attempt, capacity)  # the same attempt is not repeated
+    if observation.target_capacity != config.capacity_shown(capacity):
+        return ServePush(config.hash, payload, f"capacity {capacity} after {push.at if push else 0:.3f}", capacity)
     if not lost(view, config):
         return None
-    return ServePush(config.hash, config.payload, f"{observation.session}/{int(push.at) if push else 0}")
+    return ServePush(config.hash, payload, f"{observation.session}/{int(push.at) if push else 0}", capacity)
 
 
 def _attempt(observation: ServeObservation | None, config: Config) -> str:

@@ -11,10 +11,14 @@ from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service import hashing, inplace
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.strategies.base import Plan
+from rayservice_operator.service.strategies.needs import scaled
 
 
-def build(context: Context, target: Target, name: str) -> Manifest:
-    """The RayCluster of that name for the spec in force."""
+def build(context: Context, target: Target, name: str, capacity: int | None = None) -> Manifest:
+    """The RayCluster of that name for the spec in force.
+
+    capacity: percent of it that it begins with, where Ray's autoscaler adds the rest as Serve asks for it.
+    """
     service, spec = context.service, target.cluster_spec
     return {
         "apiVersion": names.API_VERSION,
@@ -36,7 +40,7 @@ def build(context: Context, target: Target, name: str) -> Manifest:
             },
             "ownerReferences": [owner_reference(service)],
         },
-        "spec": spec,
+        "spec": spec if capacity is None else scaled(spec, capacity),
     }
 
 
@@ -49,7 +53,8 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
     actions: list[Action] = []
     notes: list[Note] = []
     if plan.pending and plan.pending not in context.clusters:
-        actions.append(Create(build(context, target, plan.pending)))
+        capacity = plan.shares.pending_capacity if plan.shares else None
+        actions.append(Create(build(context, target, plan.pending, capacity)))
         notes.append(Note("CreatedRayCluster", f"Created RayCluster {plan.pending}."))
     for name in (plan.active, plan.pending):
         view = context.live(name)

@@ -41,6 +41,18 @@ class Config:
     payload: str
     parsed: ServeConfig
 
+    def payload_at(self, capacity: int | None) -> str:
+        """The body with another ``target_capacity`` in percent; None: as it is."""
+        if capacity is None:
+            return self.payload
+        document = {**self.parsed.document, "target_capacity": capacity}
+        return canonical_json(ServeConfig(document, self.parsed.app_names))
+
+    def capacity_shown(self, capacity: int | None) -> float | None:
+        """What Ray tells once it has taken that body."""
+        own = self.parsed.document.get("target_capacity")
+        return capacity if capacity is not None else own if isinstance(own, (int, float)) else None
+
 
 @functools.lru_cache(maxsize=512)
 def load_config(text: str | None) -> Config | None:

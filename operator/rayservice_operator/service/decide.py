@@ -19,12 +19,14 @@ from rayservice_operator.service import (
     health,
     observe,
     revisions,
+    shares,
     status,
     strategies,
     suspend,
+    traffic,
     undo,
 )
-from rayservice_operator.service.context import Context, load_config
+from rayservice_operator.service.context import Context, Target, load_config
 from rayservice_operator.service.context import build as build_context
 from rayservice_operator.service.news import carried
 from rayservice_operator.service.snapshot import ServiceSnapshot
@@ -119,6 +121,10 @@ def _managed(context: Context) -> Decision:
         ]
         return Decision(deletions, wanted, tuple(notes), wake_at=context.now, observe=observed, commits=True)
 
+    if plan.shares is not None and plan.shares != shares.stored(context):
+        # Commanded first; what is pushed and where requests go follows from it.
+        return Decision(status=wanted, notes=(*notes, *plan.notes), wake_at=context.now, observe=observed)
+
     if seen.failed is not None and not target.failed:
         # Remembered first; what is pushed or deleted follows from it.
         note = Note("RollingBack", health.way_back(seen.failed), Level.WARNING)
@@ -130,8 +136,8 @@ def _managed(context: Context) -> Decision:
         actions += revisions.record(context.service, context.snapshot.revisions, _referred(context))
     built, built_notes = clusters.plan_clusters(context, target, plan)
     actions += built
-    actions += endpoints.plan_serve_labels(context, target, (active, pending))
-    actions += endpoints.plan_services(context, target, active or pending)
+    actions += endpoints.plan_serve_labels(context, target, (active, pending), _split(context, target, plan))
+    actions += endpoints.plan_services(context, target, active or pending, split=plan.shares is not None)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     actions += retired
     return Decision(
@@ -143,9 +149,15 @@ def _managed(context: Context) -> Decision:
             status.initializing_deadline(context, plan),
             _observation_deadline(context, plan),
             seen.give_up_at,
+            plan.wake_at,
         ),
         observe=observed,
     )
+
+
+def _split(context: Context, target: Target, plan: Plan) -> dict[str, set[str]] | None:
+    """The pods that requests go to while two clusters share them."""
+    return traffic.chosen(context, target, plan.shares) if plan.shares else None
 
 
 def _never_active(context: Context, cluster: str) -> str:

@@ -6,7 +6,7 @@ are applied to services that exist already (kuberay#1092, #1115, #4756).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rayservice_operator.api import names
@@ -15,7 +15,7 @@ from rayservice_operator.cluster.view import ClusterView as RayClusterView
 from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.decision import Action, Apply, MergePatch
 from rayservice_operator.core.diff import covers
-from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, owner_reference, ref
+from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, owner_reference, ref, uid_of
 from rayservice_operator.service.apps import fresh, is_ready
 from rayservice_operator.service.context import ClusterView, Context, Target
 
@@ -26,13 +26,19 @@ def serve_service_name(service: Manifest) -> str:
     return name_of(template) or names.serve_service_name(name_of(service))
 
 
-def plan_services(context: Context, target: Target, view: ClusterView | None) -> list[Action]:
-    """Apply actions for both services, pointing to ``view``; none where everything is as wanted."""
+def plan_services(context: Context, target: Target, view: ClusterView | None, *, split: bool = False) -> list[Action]:
+    """Apply actions for both services, pointing to ``view``; none where everything is as wanted.
+
+    split: the serve service points to the pods of both clusters that are labelled for it.
+    """
     if view is None:
         return []
     stored = {name_of(child): child for child in context.snapshot.children if child.get("kind") == "Service"}
     cluster = view_of(view.manifest, context.config)  # parsed once for both
-    wanted = (_head_service(context, cluster), _serve_service(context, target, cluster))
+    selector = {names.CLUSTER: cluster.name, names.SERVE: "true"}
+    if split and _all_named(context, view):
+        selector = {names.RAYSERVICE: context.name, names.SERVE: "true"}
+    wanted = (_head_service(context, cluster), _serve_service(context, target, cluster, selector))
     return [Apply(obj) for obj in wanted if not covers(stored.get(name_of(obj)), obj)]
 
 
@@ -62,13 +68,19 @@ def _head_service(context: Context, cluster: RayClusterView) -> Manifest:
     return _owned(context, template, names.head_service_name(context.name))
 
 
-def _serve_service(context: Context, target: Target, cluster: RayClusterView) -> Manifest:
+def _all_named(context: Context, view: ClusterView) -> bool:
+    """Whether every pod that takes requests has the label that a split selects by: none may be left out by it."""
+    taking = [pod for pod in view.pods if labels_of(pod).get(names.SERVE) == "true"]
+    return all(labels_of(pod).get(names.RAYSERVICE) == context.name for pod in taking)
+
+
+def _serve_service(context: Context, target: Target, cluster: RayClusterView, selector: dict[str, str]) -> Manifest:
     template: Manifest = target.spec.get("serveService") or {}
     user: Manifest = template.get("spec") or {}
     spec = {
         "type": cluster.spec.head_group_spec.service_type or "ClusterIP",
         **user,
-        "selector": {names.CLUSTER: cluster.name, names.SERVE: "true"},
+        "selector": selector,
         "ports": cluster_services.merged_ports(cluster_services.serve_ports(cluster), user.get("ports") or ()),
     }
     meta = {
@@ -78,9 +90,16 @@ def _serve_service(context: Context, target: Target, cluster: RayClusterView) ->
     return _owned(context, {"metadata": meta, "spec": spec}, serve_service_name(context.service))
 
 
-def plan_serve_labels(context: Context, target: Target, views: Iterable[ClusterView | None]) -> list[Action]:
+def plan_serve_labels(
+    context: Context,
+    target: Target,
+    views: Iterable[ClusterView | None],
+    split: Mapping[str, set[str]] | None = None,
+) -> list[Action]:
     """Patches of ``ray.io/serve`` where it differs from what the pod's HTTP proxy answers.
 
+    split: by cluster, the UIDs of the pods that requests shall go to; all healthy ones where it is None. Pods of
+    before this operator lack the label that a split selects by; they get it then.
     A stale observation changes nothing: requests do not go through the dashboard, so its silence must not take
     endpoints away.
     """
@@ -94,9 +113,14 @@ def plan_serve_labels(context: Context, target: Target, views: Iterable[ClusterV
         for pod in view.pods:
             if is_terminating(pod):
                 continue
-            wanted = "true" if _serves(pod, observation.proxies, target) else "false"
-            if labels_of(pod).get(names.SERVE) != wanted:
-                actions.append(MergePatch(ref(pod), {"metadata": {"labels": {names.SERVE: wanted}}}))
+            serves = _serves(pod, observation.proxies, target)
+            if split is not None:
+                serves = serves and uid_of(pod) in split.get(view.name, ())
+            wanted = {names.SERVE: "true" if serves else "false"}
+            if split is not None:
+                wanted[names.RAYSERVICE] = context.name
+            if not covers(labels_of(pod), wanted):
+                actions.append(MergePatch(ref(pod), {"metadata": {"labels": wanted}}))
     return actions
 
 

@@ -11,12 +11,12 @@ from rayservice_operator.service.context import Context
 from rayservice_operator.service.news import carried
 
 
-def entry(context: Context, name: str) -> dict[str, Any]:
-    """The part of the status about the RayCluster of that name."""
+def entry(context: Context, name: str, shares: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The part of the status about the RayCluster of that name; ``shares``: of capacity and requests."""
     view = context.live(name)
+    told: dict[str, Any] = {"rayClusterName": name, **(shares or {})}
     if view is None:
-        return {"rayClusterName": name}
-    told: dict[str, Any] = {"rayClusterName": name}
+        return told
     if cluster_status := view.manifest.get("status"):
         told["rayClusterStatus"] = cluster_status
     if view.applied_hash:

@@ -17,6 +17,7 @@ from rayservice_operator.service import rollback, undo
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
+from rayservice_operator.service.strategies import incremental
 from rayservice_operator.service.strategies.base import Plan
 
 TRANSIENT: Final = frozenset(
@@ -141,7 +142,7 @@ def upgrade_in_progress(picture: Picture) -> Condition:
     if plan.hold:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", plan.hold.reason, plan.hold.message)
     if plan.pending:
-        message = f"From RayCluster {plan.active} to {plan.pending}. {picture.standing.message}"
+        message = f"From RayCluster {plan.active} to {plan.pending}. {on_the_way(picture)}"
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.BOTH_CLUSTERS_EXIST, message)
     if plan.waiting:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.PENDING, plan.waiting)
@@ -153,8 +154,20 @@ def upgrade_in_progress(picture: Picture) -> Condition:
     return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.NO_PENDING_CLUSTER, "The active cluster is up to date.")
 
 
+def on_the_way(picture: Picture) -> str:
+    """What is told of the pending cluster: how far it is, and what it has already."""
+    plan = picture.plan
+    if plan.shares is None:
+        return picture.standing.message
+    shares = incremental.describe(plan.active, plan.pending, plan.shares)
+    return f"Going back. {shares}" if plan.back else f"{shares} {picture.standing.message}"
+
+
 def rollback_in_progress(picture: Picture) -> tuple[Condition, ...]:
     """KubeRay's RollbackInProgress, present only while it is going on, as there."""
+    if picture.plan.back:
+        reason = Reason.UPGRADE_ABORTED if picture.failed else Reason.DESIRED_CLUSTER_SPEC_CHANGED
+        return (Condition(Type.ROLLBACK_IN_PROGRESS, "True", reason, on_the_way(picture)),)
     if picture.rollback is not rollback.Stage.GOING_BACK:
         return ()
     failed = picture.failed or {}
@@ -177,6 +190,8 @@ def stalled(picture: Picture) -> Condition | None:
         if picture.target is not None:
             message += " | The last valid spec stays in force until this is corrected."
         return Condition(Type.STALLED, "True", Reason.VALIDATION_FAILED, message)
+    if picture.plan.back:
+        return None
     for view in (picture.pending, picture.active):
         if refused := _cluster_stalled(view):
             return Condition(Type.STALLED, "True", refused[0], refused[1])
@@ -233,8 +248,10 @@ def reconciling(picture: Picture) -> Condition | None:
         return Condition(Type.RECONCILING, "True", picture.plan.hold.reason, picture.plan.hold.message)
     if picture.plan.waiting and not picture.plan.active:
         return Condition(Type.RECONCILING, "True", Reason.RECREATING, picture.plan.waiting)
+    if picture.plan.back:
+        return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, on_the_way(picture))
     if not picture.plan.active or picture.plan.pending:
-        return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
+        return Condition(Type.RECONCILING, "True", picture.standing.phase, on_the_way(picture))
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
     switching = switching_traffic(picture)

@@ -10,21 +10,29 @@ from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
 from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
 from rayservice_operator.service.apps import Phase, Standing, push_for
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
-from rayservice_operator.service.status import active_config
+from rayservice_operator.service.status import active_config, pending_config
 from rayservice_operator.service.strategies.base import Plan
 
 
 def targets(context: Context, target: Target, plan: Plan, stands: Standing) -> tuple[ObserveTarget, ...]:
     """One target for each cluster with a role whose head pod has an address."""
     steady = not plan.pending and stands.phase is Phase.SERVING
-    wanted = ((plan.active, active_config(context, target, plan)), (plan.pending, target.config))
-    views = ((context.live(name), config) for name, config in wanted if name)
+    shares = plan.shares
+    wanted = (
+        (plan.active, active_config(context, target, plan), shares.active_capacity if shares else None),
+        (plan.pending, pending_config(context, target, plan), shares.pending_capacity if shares else None),
+    )
+    views = ((context.live(name), config, capacity) for name, config, capacity in wanted if name)
     return tuple(
-        _target(context, view, config, fast=not steady) for view, config in views if view is not None and view.head_ip
+        _target(context, view, config, capacity, fast=not steady)
+        for view, config, capacity in views
+        if view is not None and view.head_ip
     )
 
 
-def _target(context: Context, view: ClusterView, config: Config | None, *, fast: bool) -> ObserveTarget:
+def _target(
+    context: Context, view: ClusterView, config: Config | None, capacity: int | None, *, fast: bool
+) -> ObserveTarget:
     head = view.head
     assert head is not None
     return ObserveTarget(
@@ -34,7 +42,7 @@ def _target(context: Context, view: ClusterView, config: Config | None, *, fast:
         dashboard_port=port_of(head, "dashboard"),
         serve_port=port_of(head, "serve"),
         token_secret=_token_secret(view.manifest),
-        push=_with_scale(context, view, config, push_for(view, config, context.now)),
+        push=_with_scale(context, view, config, push_for(view, config, context.now, capacity)),
         fast=fast,
     )
 

@@ -20,12 +20,17 @@ from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Co
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry, stamp
 from rayservice_operator.service.failed import FAILED
+from rayservice_operator.service.shares import stored as stored_shares
+from rayservice_operator.service.shares import told
 from rayservice_operator.service.strategies import recreate, strategy_type
 from rayservice_operator.service.strategies.base import Plan
-from rayservice_operator.service.strategies.needs import second_cluster
+from rayservice_operator.service.strategies.needs import of_second_cluster
 
 PAUSED: Final = "Paused"
 """``status.upgrade.phase`` of an upgrade that somebody holds."""
+MOVING_TRAFFIC: Final = "MovingTraffic"
+GOING_BACK: Final = "GoingBack"
+"""``status.upgrade.phase`` of an upgrade in steps, while its new cluster serves, and on the way back."""
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
@@ -34,6 +39,14 @@ def active_config(context: Context, target: Target, plan: Plan) -> Config | None
         return target.config
     active = context.live(plan.active)
     return None if active is None else known_config(context.snapshot.revisions, active.applied_hash)
+
+
+def pending_config(context: Context, target: Target, plan: Plan) -> Config | None:
+    """The config that the pending cluster is to have: on the way back the one it has."""
+    pending = context.live(plan.pending)
+    if plan.back and pending is not None:
+        return known_config(context.snapshot.revisions, pending.applied_hash)
+    return target.config
 
 
 def _shown_config(context: Context, target: Target | None, plan: Plan) -> Config | None:
@@ -56,7 +69,9 @@ def picture(context: Context, plan: Plan) -> health.Picture:
     if target is None:
         stands = Standing(Phase.CREATING, "The spec is refused.")
     else:
-        stands = standing(view, target.config, context.now, context.config.stale_after_s)
+        config = pending_config(context, target, plan) if plan.pending else target.config
+        capacity = plan.shares.pending_capacity if plan.shares else None
+        stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
     limit = abort.limit(context, plan, stands)
     behind = endpoint_pods(context)
     return health.Picture(
@@ -81,6 +96,8 @@ def _failed(
     """What is to be remembered of a revision that failed: known already, given up now, or failed in a hot update."""
     if target is None:
         return None
+    if target.given_up:
+        return dict(context.stored[FAILED])
     if limit is not None and context.now >= limit.at:
         return abort.given_up(context, target, plan, stands, limit)
     if target.failed:
@@ -117,10 +134,11 @@ def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
         "numServeEndpoints": seen.endpoints,
         "observedGeneration": context.generation,
     }
+    of_active, of_pending = told(context, plan.shares) if plan.shares else ({}, {})
     if plan.active:
-        status[ACTIVE] = entry(context, plan.active)
+        status[ACTIVE] = entry(context, plan.active, of_active)
     if plan.pending:
-        status[PENDING] = entry(context, plan.pending)
+        status[PENDING] = entry(context, plan.pending, of_pending)
     if upgrade := _upgrade(seen):
         status["upgrade"] = upgrade
     if applied := _applied(seen):
@@ -173,12 +191,13 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "strategy": strategy_type(context),
             "from": plan.active or plan.replaces,
             "to": plan.pending,
-            "phase": PAUSED if plan.hold else str(seen.standing.phase),
+            "phase": _phase(seen),
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
             **_pause(context, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
-            **({"needs": second_cluster(seen.target, context.config)} if plan.active and seen.target else {}),
-            "message": plan.hold.message if plan.hold else seen.standing.message,
+            **({"needs": of_second_cluster(context, seen.target)} if plan.active and seen.target else {}),
+            **_step(seen, stored if same else {}),
+            "message": plan.hold.message if plan.hold else health.on_the_way(seen),
         }
     if plan.hold:
         return {"strategy": strategy_type(context), "from": plan.active, "phase": PAUSED, "message": plan.hold.message}
@@ -199,6 +218,25 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
 
 def _is_removing(stored: Mapping[str, Any]) -> bool:
     return stored.get("phase") == recreate.REMOVING
+
+
+def _phase(seen: health.Picture) -> str:
+    """Where the upgrade to the pending cluster is."""
+    if seen.plan.hold:
+        return PAUSED
+    if seen.plan.back:
+        return GOING_BACK
+    moving = seen.plan.shares is not None and seen.standing.phase is Phase.SERVING
+    return MOVING_TRAFFIC if moving else str(seen.standing.phase)
+
+
+def _step(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, int]:
+    """How many times shares were moved."""
+    if seen.plan.shares is None:
+        return {}
+    before, steps = stored_shares(seen.context), int(stored.get("step") or 0)
+    moved = before is not None and before != seen.plan.shares
+    return {"step": steps + moved}
 
 
 def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:

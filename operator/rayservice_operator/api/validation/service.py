@@ -84,13 +84,14 @@ def _incremental(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:
     if strategy is None or strategy.type is not UpgradeType.INCREMENTAL:
         return
     path = "spec.upgradeStrategy.clusterUpgradeOptions"
-    if not parsed.spec.ray_cluster_config.enable_in_tree_autoscaling:
-        problem = "is needed by an incremental upgrade, so that each cluster follows its share of the capacity"
-        yield Violation("spec.rayClusterConfig.enableInTreeAutoscaling", problem, "Set it to true")
     options = strategy.cluster_upgrade_options
     if options is None:
         yield Violation(path, "is missing", "Set stepSizePercent and intervalSeconds there")
         return
+    if not parsed.spec.ray_cluster_config.enable_in_tree_autoscaling and options.max_surge_percent < 100:
+        problem = "is needed with a maxSurgePercent below 100, so that each cluster follows its share of the capacity"
+        fix = "Set it to true, or maxSurgePercent to 100 for a whole second cluster"
+        yield Violation("spec.rayClusterConfig.enableInTreeAutoscaling", problem, fix)
     surge, step, interval = options.max_surge_percent, options.step_size_percent, options.interval_seconds
     if not 0 <= surge <= 100:
         yield Violation(f"{path}.maxSurgePercent", f"is {surge}", "Use 1 to 100")

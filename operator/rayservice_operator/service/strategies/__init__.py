@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from rayservice_operator.service.context import Context
-from rayservice_operator.service.strategies import frozen, new_cluster, recreate
+from rayservice_operator.service.strategies import frozen, incremental, new_cluster, recreate
 from rayservice_operator.service.strategies.base import Plan, Strategy
 
 STRATEGIES: Final[dict[str, Strategy]] = {
     "NewCluster": new_cluster.plan,
+    incremental.NAME: incremental.plan,
     recreate.NAME: recreate.plan,
     "None": frozen.plan,
 }
@@ -18,6 +19,8 @@ STRATEGIES: Final[dict[str, Strategy]] = {
 def strategy_type(context: Context) -> str:
     """``upgradeStrategy.type`` in force; unset means NewCluster unless zero-downtime upgrades are switched off."""
     default = "NewCluster" if context.config.zero_downtime else "None"
+    if incremental.going_on(context):
+        return incremental.NAME
     chosen = (context.service["spec"].get("upgradeStrategy") or {}).get("type") or default
     return chosen if chosen in STRATEGIES else default
 

@@ -10,11 +10,13 @@ from typing import Final, TypeAlias
 from rayservice_operator.api import names
 from rayservice_operator.core.decision import Note
 from rayservice_operator.core.objects import uid_of
-from rayservice_operator.service import hashing
+from rayservice_operator.service import gates, hashing
 from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
 from rayservice_operator.service.gates import Hold
+from rayservice_operator.service.shares import Shares
+from rayservice_operator.service.strategies import needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Plan:
     replaces: the cluster that went, or goes, before the pending one is built; the service is down meanwhile.
     held_back: what a frozen spec keeps from being applied, for a condition.
     waiting: why the next cluster is not begun yet, for ``status.upgrade.message``.
+    shares: of capacity and requests while both clusters serve; None where one has everything.
+    back: the pending cluster is on its way out again, step by step.
+    wake_at: epoch seconds at which the next step is due.
     hold: what holds the upgrade back, before its cluster is begun (no pending then) or once that is proven.
     given_up: whether the upgrade to the present spec was aborted: the active cluster keeps its own.
     """
@@ -38,6 +43,9 @@ class Plan:
     held_back: str = ""
     waiting: str = ""
     replaces: str = ""
+    shares: Shares | None = None
+    back: bool = False
+    wake_at: float | None = None
     hold: Hold | None = None
     given_up: bool = False
 
@@ -119,3 +127,50 @@ def _adoptable(context: Context, target: Target) -> ClusterView | None:
         view for view in context.clusters.values() if view.live and hashing.matches(view.manifest, target.cluster_spec)
     ]
     return min(fitting, key=lambda view: view.name, default=None)
+
+
+def second_cluster(
+    context: Context, target: Target, active: ClusterView, announce: Callable[[str, str, str], str]
+) -> Plan:
+    """The way to a pending cluster beside the active one, which does not fit the spec; nor does the pending one.
+
+    Never more than two live clusters: a former one that is still waiting for its deletion is taken back when
+    the spec returns to it, and hurried when a third spec needs its place.
+    announce: from the names of both and what the new one needs to the words of the event.
+    """
+    pending = context.pending
+    superseded = never_served(pending)
+    if held := gates.paused(context):
+        return Plan(active.name, "", superseded=superseded, hold=held)
+    if planned_for(context, target):
+        return Plan(active.name, context.pending_name)  # named in the status, to be built now
+    going = {active.name, *(view.name for view in superseded)}
+    retiring = [view for view in context.clusters.values() if view.live and view.name not in going]
+    # Taken back only once its deadline is written on it, so that it is still known when a third spec comes.
+    former = next((v for v in retiring if v.delete_after and hashing.matches(v.manifest, target.cluster_spec)), None)
+    if former is not None:
+        note = Note(
+            "Readopted", f"RayCluster {former.name} fits the spec and is taken back instead of building a new one."
+        )
+        return Plan(active.name, former.name, superseded=superseded, notes=(note,))
+    if retiring:
+        waiting = ", ".join(view.name for view in retiring)
+        return Plan(
+            active.name,
+            "",
+            superseded=superseded,
+            waiting=f"Waiting for the former cluster {waiting} to go before another one is built.",
+        )
+    name = new_name(context, target)
+    announced = Note("UpgradeStarted", announce(active.name, name, needs.of_second_cluster(context, target)))
+    return Plan(active.name, name, superseded=superseded, notes=(announced,))
+
+
+def keep(active: ClusterView, pending: ClusterView | None) -> Plan:
+    """The active cluster fits; one that was coming up beside it is not wanted any more."""
+    if pending is None:
+        return Plan(active.name, "")
+    note = Note(
+        "UpgradeCancelled", f"The spec is that of the active RayCluster {active.name} again; {pending.name} is deleted."
+    )
+    return Plan(active.name, "", superseded=never_served(pending), notes=(note,))

@@ -5,12 +5,41 @@ from __future__ import annotations
 from rayservice_operator.cluster.status import wanted_resources
 from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.config import OperatorConfig
-from rayservice_operator.service.context import Target
+from rayservice_operator.core.objects import Manifest
+from rayservice_operator.service import shares
+from rayservice_operator.service.context import Context, Target
 
 
-def second_cluster(target: Target, config: OperatorConfig) -> str:
-    """Pods, GPUs, CPUs and memory of another whole cluster: ``3 pods with 2 GPUs, 5 CPUs and 12Gi of memory``."""
-    view = view_of({"spec": target.cluster_spec}, config)
+def of_second_cluster(context: Context, target: Target) -> str:
+    """What the second cluster of an upgrade needs beside the first at most: all, or ``maxSurgePercent`` of it.
+
+    That share holds only for what Ray's autoscaler follows Serve's capacity with.
+    """
+    strategy = context.service["spec"].get("upgradeStrategy") or {}
+    if strategy.get("type") != "NewClusterWithIncrementalUpgrade":
+        return _words(target.cluster_spec, context.config)
+    surge = shares.pace_of(context.service).surge
+    return _words(scaled(target.cluster_spec, surge), context.config)
+
+
+def scaled(cluster_spec: Manifest, percent: int) -> Manifest:
+    """A RayClusterSpec whose autoscaled worker groups have ``percent`` of their replicas: rounded up, at least the
+    minimum."""
+    if not cluster_spec.get("enableInTreeAutoscaling"):
+        return cluster_spec
+    groups = [
+        {
+            **group,
+            "replicas": max(group.get("minReplicas") or 0, -(-(group.get("replicas") or 0) * percent // 100)),
+        }
+        for group in cluster_spec.get("workerGroupSpecs") or ()
+    ]
+    return {**cluster_spec, "workerGroupSpecs": groups}
+
+
+def _words(cluster_spec: Manifest, config: OperatorConfig) -> str:
+    """Pods, GPUs, CPUs and memory of such a cluster: ``3 pods with 2 GPUs, 5 CPUs and 12Gi of memory``."""
+    view = view_of({"spec": cluster_spec}, config)
     pods = 1 + sum(group.desired for group in view.workers)
     wanted = wanted_resources(view)
     parts = [
