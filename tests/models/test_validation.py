@@ -306,39 +306,43 @@ CASES = [
         "standalone RayClusters",
         "spec.upgradeStrategy",
     ),
-    # Incremental upgrade. The strategy itself is refused as well while it is not built, so no corrected twin passes.
+    # Incremental upgrade.
     Case(
         "incremental without autoscaling",
         {**INCREMENTAL, f"{CLUSTER}.enableInTreeAutoscaling": False},
-        {},
+        {
+            **INCREMENTAL,
+            f"{CLUSTER}.enableInTreeAutoscaling": False,
+            f"{STRATEGY}.clusterUpgradeOptions.maxSurgePercent": 100,
+        },
         f"{CLUSTER}.enableInTreeAutoscaling",
-        "incremental upgrade",
+        "maxSurgePercent below 100",
     ),
     Case(
         "incremental without options",
         {f"{STRATEGY}.type": "NewClusterWithIncrementalUpgrade", f"{CLUSTER}.enableInTreeAutoscaling": True},
-        {},
+        INCREMENTAL,
         f"{STRATEGY}.clusterUpgradeOptions",
         "is missing",
     ),
     Case(
         "incremental with a surge above all",
         {**INCREMENTAL, f"{STRATEGY}.clusterUpgradeOptions.maxSurgePercent": 101},
-        {},
+        INCREMENTAL,
         f"{STRATEGY}.clusterUpgradeOptions.maxSurgePercent",
         "is 101",
     ),
     Case(
         "incremental with steps above the surge",
         {**INCREMENTAL, f"{STRATEGY}.clusterUpgradeOptions.stepSizePercent": 51},
-        {},
+        INCREMENTAL,
         f"{STRATEGY}.clusterUpgradeOptions.stepSizePercent",
         "is 51",
     ),
     Case(
         "incremental without an interval",
         {**INCREMENTAL, f"{STRATEGY}.clusterUpgradeOptions.intervalSeconds": DELETE},
-        {},
+        INCREMENTAL,
         f"{STRATEGY}.clusterUpgradeOptions.intervalSeconds",
         "is missing",
     ),
@@ -349,7 +353,7 @@ CASES = [
             f"{STRATEGY}.clusterUpgradeOptions.maxSurgePercent": 0,
             f"{STRATEGY}.clusterUpgradeOptions.stepSizePercent": 0,
         },
-        {},
+        INCREMENTAL,
         f"{STRATEGY}.clusterUpgradeOptions.maxSurgePercent",
         "could never advance",
     ),
@@ -425,15 +429,6 @@ CASES = [
     Case(
         "strategy InPlace", {f"{STRATEGY}.type": "InPlace"}, {f"{STRATEGY}.type": "None"}, f"{STRATEGY}.type", "InPlace"
     ),
-    Case(
-        "strategy Recreate",
-        {f"{STRATEGY}.type": "Recreate"},
-        {f"{STRATEGY}.type": "NewCluster"},
-        f"{STRATEGY}.type",
-        "accepted by the schema, not available in this version",
-        "Use NewCluster or None",
-    ),
-    Case("incremental strategy", INCREMENTAL, {}, f"{STRATEGY}.type", "not available in this version"),
     Case("analysis", {f"{STRATEGY}.analysis": {}}, {}, f"{STRATEGY}.analysis", "not available"),
     Case("multi-host", {f"{GROUP}.numOfHosts": 2}, {f"{GROUP}.numOfHosts": 1}, f"{GROUP}.numOfHosts", "not available"),
     Case(

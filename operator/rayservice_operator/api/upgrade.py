@@ -30,7 +30,7 @@ class ClusterUpgradeOptions(ApiModel):
     interval_seconds: Int32 | None = None
     """Seconds between two steps."""
     gateway_class_name: str = ""
-    """Class of the Gateway that splits the traffic."""
+    """Class of the Gateway that splits the traffic by weights. Unset: it is split by the share of ready endpoints."""
 
 
 _OTHER_TYPE = "!has(self.type) || self.type != 'NewClusterWithIncrementalUpgrade' || "
@@ -73,9 +73,9 @@ class UpgradeStrategy(ApiModel):
     type: UpgradeType | None = None
     """NewCluster (default): a second cluster takes over when it is proven ready. NewClusterWithIncrementalUpgrade:
     capacity and traffic move in steps. InPlace: workers are rolled inside the cluster. Recreate: the old cluster goes
-    first. None: the cluster spec is frozen. Available in this version: NewCluster, Recreate and None."""
+    first. None: the cluster spec is frozen. Not available in this version: InPlace."""
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
-    """Pace of NewClusterWithIncrementalUpgrade. Not available in this version."""
+    """Pace of NewClusterWithIncrementalUpgrade."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
     """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
     paused: bool = False

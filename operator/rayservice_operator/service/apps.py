@@ -224,18 +224,20 @@ def push_for(view: ClusterView, config: Config | None, now: float, capacity: int
     observation = view.observation
     payload = config.payload_at(capacity)
     if view.applied_hash != config.hash:
-        return ServePush(config.hash, payload, _attempt(observation, config), capacity)
+        return ServePush(config.hash, payload, _attempt(observation, config), capacity=capacity)
     if observation is None or observation.seen_at is None or observation.error is not None:
         return None
     push = observation.push
     same = push is not None and (push.config_hash, push.capacity) == (config.hash, capacity)
     if push is not None and same and _recent(push, observation.seen_at, now):
-        return ServePush(config.hash, payload, push.attempt, capacity)  # the same attempt is not repeated
+        return ServePush(config.hash, payload, push.attempt, capacity=capacity)  # the same attempt is not repeated
     if observation.target_capacity != config.capacity_shown(capacity):
-        return ServePush(config.hash, payload, f"capacity {capacity} after {push.at if push else 0:.3f}", capacity)
+        return ServePush(
+            config.hash, payload, f"capacity {capacity} after {push.at if push else 0:.3f}", capacity=capacity
+        )
     if not lost(view, config):
         return None
-    return ServePush(config.hash, payload, f"{observation.session}/{int(push.at) if push else 0}", capacity)
+    return ServePush(config.hash, payload, f"{observation.session}/{int(push.at) if push else 0}", capacity=capacity)
 
 
 def _attempt(observation: ServeObservation | None, config: Config) -> str:
