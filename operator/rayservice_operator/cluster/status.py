@@ -206,7 +206,9 @@ def _held_back(scene: Scene) -> list[Condition]:
 
 def held_back(scene: Scene) -> str:
     """Which pods run a template that has since been edited, and what to do; empty if none does."""
-    current = {group.name: group.template_hash for group in (scene.view.head, *scene.view.workers)}
+    rolled = scene.roll.groups if scene.roll else frozenset()
+    groups = (group for group in (scene.view.head, *scene.view.workers) if group.name not in rolled)
+    current = {group.name: group.template_hash for group in groups}
     counts: dict[str, int] = {}
     for pod in scene.pods:
         built_from = pod.annotations.get(names.TEMPLATE_HASH)
@@ -214,8 +216,8 @@ def held_back(scene: Scene) -> str:
             counts[pod.group] = counts.get(pod.group, 0) + 1
     if not counts:
         return ""
-    groups = ", ".join(f"{count} of group {group}" for group, count in sorted(counts.items()))
-    return f"Pods that run keep the template they were made from: {groups}. Delete them to have the new one applied"
+    listed = ", ".join(f"{count} of group {group}" for group, count in sorted(counts.items()))
+    return f"Pods that run keep the template they were made from: {listed}. Delete them to have the new one applied"
 
 
 def _state(cluster: Manifest, *, complete: bool, suspended: bool, failed: bool) -> str:
