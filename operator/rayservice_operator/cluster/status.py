@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -231,10 +231,19 @@ def _state(cluster: Manifest, *, complete: bool, suspended: bool, failed: bool) 
 
 def wanted_resources(view: ClusterView) -> Manifest:
     """Sum of what all wanted pods ask for: limits, where absent requests, of every container of the templates."""
+    return _summed((group, group.desired) for group in (view.head, *view.workers))
+
+
+def resources_of(group: GroupView, pods: int) -> Manifest:
+    """What so many pods of the group ask for, in the form of :func:`wanted_resources`."""
+    return _summed([(group, pods)])
+
+
+def _summed(wanted: Iterable[tuple[GroupView, int]]) -> Manifest:
     total: dict[str, Decimal] = {"cpu": Decimal(0), "memory": Decimal(0), "gpu": Decimal(0), "tpu": Decimal(0)}
-    for group in (view.head, *view.workers):
+    for group, pods in wanted:
         for key, amount in _pod_resources(group).items():
-            total[key] += amount * group.desired
+            total[key] += amount * pods
     return {
         "desiredCPU": quantity.format_decimal(total["cpu"]),
         "desiredMemory": quantity.format_binary(total["memory"]),

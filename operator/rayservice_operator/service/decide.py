@@ -143,6 +143,7 @@ def _managed(context: Context) -> Decision:
             status.initializing_deadline(context, plan),
             _observation_deadline(context, plan),
             seen.give_up_at,
+            plan.roll.wake_at if plan.roll else None,
         ),
         observe=observed,
     )

@@ -70,7 +70,7 @@ CLUSTER_FEATURES: Final[tuple[ClusterFeature, ...]] = (
     ),
 )
 
-STRATEGIES: Final = frozenset({UpgradeType.NEW_CLUSTER, UpgradeType.NONE})
+STRATEGIES: Final = frozenset({UpgradeType.NEW_CLUSTER, UpgradeType.IN_PLACE, UpgradeType.NONE})
 """Upgrade strategies that are built."""
 
 
@@ -94,6 +94,6 @@ def of_service(parsed: RayService) -> Iterator[Violation]:
     strategy = parsed.spec.upgrade_strategy or UpgradeStrategy()
     path = "spec.upgradeStrategy"
     if strategy.type is not None and strategy.type not in STRATEGIES:
-        yield Violation(f"{path}.type", f"{strategy.type} is {PROBLEM}", "Use NewCluster or None")
+        yield Violation(f"{path}.type", f"{strategy.type} is {PROBLEM}", "Use NewCluster, InPlace or None")
     if strategy.analysis is not None:
         yield Violation(f"{path}.analysis", PROBLEM, "Remove it")

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from rayservice_operator.service.context import Context
-from rayservice_operator.service.strategies import frozen, new_cluster
+from rayservice_operator.service.strategies import frozen, in_place, new_cluster
 from rayservice_operator.service.strategies.base import Plan, Strategy
 
-STRATEGIES: Final[dict[str, Strategy]] = {"NewCluster": new_cluster.plan, "None": frozen.plan}
+STRATEGIES: Final[dict[str, Strategy]] = {
+    "NewCluster": new_cluster.plan,
+    "InPlace": in_place.plan,
+    "None": frozen.plan,
+}
 
 
 def strategy_type(context: Context) -> str:
