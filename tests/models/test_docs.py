@@ -33,4 +33,4 @@ def test_names_every_word_of_the_vocabulary(vocabulary: type[enum.StrEnum]) -> N
 
 def test_names_what_is_not_available() -> None:
     assert {part for feature in CLUSTER_FEATURES for part in feature.path} - WORDS == set()
-    assert set(UpgradeType) - STRATEGIES == {UpgradeType.INCREMENTAL, UpgradeType.IN_PLACE, UpgradeType.RECREATE}
+    assert set(UpgradeType) - STRATEGIES == {UpgradeType.INCREMENTAL, UpgradeType.RECREATE}

@@ -93,6 +93,22 @@ CASES = [
         "is 0",
         "1 or more",
     ),
+    Case(
+        "no pod could be replaced in place",
+        {f"{STRATEGY}.inPlace": {"maxUnavailable": 0}},
+        {f"{STRATEGY}.inPlace": {"maxUnavailable": 0, "maxSurge": 1}},
+        f"{STRATEGY}.inPlace.maxUnavailable",
+        "no pod could ever be replaced",
+        "1 or more",
+    ),
+    Case(
+        "negative surge",
+        {f"{STRATEGY}.inPlace": {"maxSurge": -1}},
+        {f"{STRATEGY}.inPlace": {"maxSurge": 0}},
+        f"{STRATEGY}.inPlace.maxSurge",
+        "is -1",
+        "0 or more",
+    ),
     # Pods.
     Case(
         "head without containers",
@@ -423,15 +439,12 @@ CASES = [
     ),
     # Not available in this version.
     Case(
-        "strategy InPlace", {f"{STRATEGY}.type": "InPlace"}, {f"{STRATEGY}.type": "None"}, f"{STRATEGY}.type", "InPlace"
-    ),
-    Case(
         "strategy Recreate",
         {f"{STRATEGY}.type": "Recreate"},
-        {f"{STRATEGY}.type": "NewCluster"},
+        {f"{STRATEGY}.type": "InPlace"},
         f"{STRATEGY}.type",
         "accepted by the schema, not available in this version",
-        "Use NewCluster or None",
+        "Use NewCluster, InPlace or None",
     ),
     Case("incremental strategy", INCREMENTAL, {}, f"{STRATEGY}.type", "not available in this version"),
     Case("analysis", {f"{STRATEGY}.analysis": {}}, {}, f"{STRATEGY}.analysis", "not available"),

@@ -17,7 +17,18 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.mark.parametrize(
-    "name", ["create", "hot_update", "upgrade", "suspend_resume", "head_death", "failed_update", "upgrade_given_up"]
+    "name",
+    [
+        "create",
+        "hot_update",
+        "upgrade",
+        "suspend_resume",
+        "head_death",
+        "failed_update",
+        "upgrade_given_up",
+        "in_place",
+        "in_place_stuck",
+    ],
 )
 def test_transcript(name: str) -> None:
     everything = new(*SCENARIOS[name])

@@ -101,11 +101,13 @@ def _differing(old: Manifest, new: Manifest) -> list[str]:
     return [field for field in sorted(before.keys() | after.keys()) if before.get(field) != after.get(field)]
 
 
-def redirected(cluster: Manifest, wanted: Manifest, leaving: Iterable[str], now: float) -> JsonPatch | None:
+def redirected(
+    cluster: Manifest, wanted: Manifest, leaving: Iterable[str], every: Iterable[str], now: float
+) -> JsonPatch | None:
     """The patch that makes ``wanted`` the spec of ``cluster`` and of its rollout; None if it is.
 
     Also for one that is under way to another spec: pods that have what is wanted are kept. ``leaving``: names of pods
-    that are being deleted for it.
+    that are being deleted for it. ``every``: all groups that can be rolled, for a rollout whose annotation is lost.
     """
     before = roll_of(cluster)
     anew = difference(cluster, wanted).groups
@@ -113,8 +115,8 @@ def redirected(cluster: Manifest, wanted: Manifest, leaving: Iterable[str], now:
     to = hashing.cluster_hash(wanted)
     if before is None or before.to != to or anew:
         at = to_rfc3339(now)
-        groups = (before.groups if before else frozenset()) | anew
-        asked = Roll(to, at, groups, frozenset(leaving), at, before.surge if before else {})
+        known = frozenset() if before is None else before.groups if before.to else frozenset(every)
+        asked = Roll(to, at, known | anew, frozenset(leaving), at, before.surge if before else {})
         operations += inplace.annotate(cluster, {names.ROLL: asked.dump()})
     if not operations:
         return None

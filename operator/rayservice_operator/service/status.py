@@ -221,7 +221,7 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **about,
             "phase": PAUSED if plan.hold else str(plan.roll.phase),
-            "started": plan.roll.started,
+            **({"started": plan.roll.started} if plan.roll.started else {}),
             **_pause(seen.context, stored if stored.get("to") == plan.active else {}),
             **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),
             "step": plan.roll.step,

@@ -94,7 +94,8 @@ def _rolling(
         )
     pods = [PodView(pod) for pod in active.pods]
     leaving = [pod.name for pod in pods if asked and pod.name in asked.pods and pod.terminating]
-    if change := roll.redirected(active.manifest, target.cluster_spec, leaving, context.now):
+    every = [group.name for group in cluster.workers] + [names.HEAD_GROUP] * _head_survives(active, cluster)
+    if change := roll.redirected(active.manifest, target.cluster_spec, leaving, every, context.now):
         begun = asked is None or asked.to != hashing.cluster_hash(target.cluster_spec)
         message = f"RayCluster {active.name} takes the spec over."
         notes = (Note("UpdatedRayCluster", f"Changed RayCluster {active.name} in place."),)
