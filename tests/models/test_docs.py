@@ -10,7 +10,7 @@ import pytest
 
 from rayservice_operator.api import conditions
 from rayservice_operator.api.upgrade import UpgradeType
-from rayservice_operator.api.validation.unavailable import CLUSTER_FEATURES, STRATEGIES
+from rayservice_operator.api.validation.unavailable import CLUSTER_FEATURES
 from rayservice_operator.service.apps import Phase
 
 WORDS = set(re.findall(r"[A-Za-z0-9]+", (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")))
@@ -33,4 +33,3 @@ def test_names_every_word_of_the_vocabulary(vocabulary: type[enum.StrEnum]) -> N
 
 def test_names_what_is_not_available() -> None:
     assert {part for feature in CLUSTER_FEATURES for part in feature.path} - WORDS == set()
-    assert set(UpgradeType) - STRATEGIES == {UpgradeType.IN_PLACE}

@@ -93,6 +93,22 @@ CASES = [
         "is 0",
         "1 or more",
     ),
+    Case(
+        "no pod could be replaced in place",
+        {f"{STRATEGY}.inPlace": {"maxUnavailable": 0}},
+        {f"{STRATEGY}.inPlace": {"maxUnavailable": 0, "maxSurge": 1}},
+        f"{STRATEGY}.inPlace.maxUnavailable",
+        "no pod could ever be replaced",
+        "1 or more",
+    ),
+    Case(
+        "negative surge",
+        {f"{STRATEGY}.inPlace": {"maxSurge": -1}},
+        {f"{STRATEGY}.inPlace": {"maxSurge": 0}},
+        f"{STRATEGY}.inPlace.maxSurge",
+        "is -1",
+        "0 or more",
+    ),
     # Pods.
     Case(
         "head without containers",
@@ -426,9 +442,6 @@ CASES = [
         "http_options.port",
     ),
     # Not available in this version.
-    Case(
-        "strategy InPlace", {f"{STRATEGY}.type": "InPlace"}, {f"{STRATEGY}.type": "None"}, f"{STRATEGY}.type", "InPlace"
-    ),
     Case("analysis", {f"{STRATEGY}.analysis": {}}, {}, f"{STRATEGY}.analysis", "not available"),
     Case("multi-host", {f"{GROUP}.numOfHosts": 2}, {f"{GROUP}.numOfHosts": 1}, f"{GROUP}.numOfHosts", "not available"),
     Case(

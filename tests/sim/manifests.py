@@ -33,11 +33,11 @@ def template(image: str, gpus: int = 0) -> Manifest:
     return {"spec": {"containers": [{"name": "ray", "image": image, "resources": {"limits": limits}}]}}
 
 
-def cluster_spec(image: str = "ray:a", workers: int = WORKERS, **more: Any) -> Manifest:
-    """A head and one group of workers with a GPU each."""
+def cluster_spec(image: str = "ray:a", workers: int = WORKERS, head: str = "", **more: Any) -> Manifest:
+    """A head and one group of workers with a GPU each. ``head``: its image, where that is another one."""
     return {
         "rayVersion": "2.60.0",
-        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": template(image)},
+        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": template(head or image)},
         "workerGroupSpecs": [
             {
                 "groupName": "gpu",

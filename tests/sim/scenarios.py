@@ -229,6 +229,35 @@ def five_replicas(world: World) -> bool:
     return alone(world) and main.get("replicasTarget") == 5
 
 
+IN_PLACE: Final = {"type": "InPlace"}
+
+
+def worker_image(name: str, until: Callable[[World], bool], **more: object) -> Stage:
+    """Another image for the workers only: what InPlace takes."""
+    return edit(f"worker image {name}", until, rayClusterConfig=m.cluster_spec(name, head="ray:a"), **more)
+
+
+def rolled(image: str) -> Callable[[World], bool]:
+    """Serving from the first cluster, all of whose workers have that image."""
+
+    def check(world: World) -> bool:
+        workers = [p for p in world.pods() if p["metadata"]["labels"][names.NODE_TYPE] == names.WORKER]
+        return serves(world) and all(p["spec"]["containers"][0]["image"] == image for p in workers) and alone(world)
+
+    return check
+
+
+def upgrade_phase(*phases: str) -> Callable[[World], bool]:
+    """``status.upgrade.phase`` is one of these."""
+    return lambda world: (status(world).get("upgrade") or {}).get("phase") in phases
+
+
+def one_rolled(world: World) -> bool:
+    """In the middle: at least one worker has been replaced, not all."""
+    upgrade = status(world).get("upgrade") or {}
+    return upgrade.get("phase") == "ReplacingWorkers" and 0 < upgrade.get("step", 0) < upgrade.get("steps", 0)
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -394,6 +423,88 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(),
         edit("invalid", lambda w: condition(w, "Stalled") == "True", serveConfigV2="applications: 5"),
         edit("fixed", serves, serveConfigV2=NEW_CONFIG),
+    ),
+    "in_place": (create(upgradeStrategy=IN_PLACE), worker_image("ray:b", rolled("ray:b"))),
+    "in_place_surge": (
+        create(upgradeStrategy=IN_PLACE | {"inPlace": {"maxSurge": 1}}),
+        worker_image("ray:b", rolled("ray:b")),
+    ),
+    "in_place_with_config": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", rolled("ray:b"), serveConfigV2=NEW_CONFIG),
+    ),
+    "in_place_stuck": (
+        create(upgradeStrategy=IN_PLACE, deploymentUnhealthySecondThreshold=30),
+        worker_image("ray:missing", stalled_by("RollStopped")),
+        worker_image("ray:a", rolled("ray:a")),
+    ),
+    "in_place_stuck_then_corrected": (
+        create(upgradeStrategy=IN_PLACE, deploymentUnhealthySecondThreshold=30),
+        worker_image("ray:missing", stalled_by("RollStopped")),
+        worker_image("ray:b", rolled("ray:b")),
+    ),
+    "in_place_back": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        worker_image("ray:a", rolled("ray:a")),
+    ),
+    "in_place_third": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        worker_image("ray:c", rolled("ray:c")),
+    ),
+    "in_place_refused": (
+        create(upgradeStrategy=IN_PLACE),
+        image("ray:b", stalled_by("NotInPlace")),
+        edit("NewCluster", alone, upgradeStrategy={"type": "NewCluster"}),
+    ),
+    "in_place_to_new_cluster": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        edit("NewCluster", rolled("ray:b"), upgradeStrategy={"type": "NewCluster"}),
+    ),
+    "new_cluster_to_in_place": (
+        create(),
+        worker_image("ray:b", upgrading),
+        edit("InPlace", rolled("ray:b"), upgradeStrategy=IN_PLACE),
+    ),
+    "in_place_frozen": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        edit("None", upgrade_phase("Held"), upgradeStrategy={"type": "None"}),
+        edit("InPlace", rolled("ray:b"), upgradeStrategy=IN_PLACE),
+    ),
+    "in_place_suspended": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", rolled("ray:b"), suspend=False),
+    ),
+    "in_place_paused": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        annotate("pause", paused, **YES),
+        annotate("go on", rolled("ray:b"), **NO),
+    ),
+    "in_place_paused_before": (
+        create(upgradeStrategy=IN_PLACE | {"paused": True}),
+        worker_image("ray:b", paused),
+        edit("go on", rolled("ray:b"), upgradeStrategy={"paused": None}),
+    ),
+    "in_place_scaled": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        edit("four workers", rolled("ray:b"), rayClusterConfig=m.cluster_spec("ray:b", workers=4, head="ray:a")),
+    ),
+    "in_place_head_death": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        Stage("the head dies", kill_head, rolled("ray:b")),
+    ),
+    "in_place_worker_death": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        Stage("a worker dies", kill_worker, rolled("ray:b")),
     ),
     "upgrade_broken_then_back": (
         create(),

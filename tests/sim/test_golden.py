@@ -28,6 +28,8 @@ GOLDEN = Path(__file__).parent / "golden"
         "upgrade_given_up",
         "in_steps",
         "recreated",
+        "in_place",
+        "in_place_stuck",
     ],
 )
 def test_transcript(name: str) -> None:

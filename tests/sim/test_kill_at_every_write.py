@@ -24,6 +24,11 @@ KILLED = (
     "failed_update",
     "failed_update_again",
     "upgrade_given_up",
+    "in_place",
+    "in_place_surge",
+    "in_place_stuck",
+    "in_place_back",
+    "in_place_with_config",
 )
 
 

@@ -52,6 +52,7 @@ class Machine:
     stopping: float | None = None
     joined: str = ""
     dead: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -189,6 +190,8 @@ class World:
                 return None
             return m.created + SCHEDULE_S, Step(f"{name} gets a node", lambda: self._schedule(pod))
         if m.running is None:
+            if _unpullable(pod):
+                return None if m.refused else (m.scheduled + START_S, Step(f"{name} waits", lambda: self._refuse(pod)))
             return m.scheduled + START_S, Step(f"{name} starts", lambda: self._start(pod))
         if m.ready is None:
             if not _is_head(pod):
@@ -216,6 +219,13 @@ class World:
         self._patch(pod, {"spec": {"nodeName": "node-1"}})
         waiting = [{"name": c["name"], "state": {"waiting": {"reason": "ContainerCreating"}}} for c in _containers(pod)]
         self._status(pod, {"conditions": _conditions("PodScheduled"), "containerStatuses": waiting})
+
+    def _refuse(self, pod: Manifest) -> None:
+        """The image is not there."""
+        self.machines[uid_of(pod)].refused = True
+        state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+        waiting = [{"name": c["name"], "state": state} for c in _containers(pod)]
+        self._status(pod, {"conditions": _conditions("PodScheduled", Ready=False), "containerStatuses": waiting})
 
     def _start(self, pod: Manifest) -> None:
         self.machines[uid_of(pod)].running = self.now
@@ -428,6 +438,11 @@ def ready(pod: Manifest) -> bool:
 def address(pod: Manifest) -> str:
     """The pod's IP address or empty."""
     return str((pod.get("status") or {}).get("podIP") or "")
+
+
+def _unpullable(pod: Manifest) -> bool:
+    """Whether a container's image is not to be had."""
+    return any("missing" in container["image"] for container in _containers(pod))
 
 
 def gpus_of(pod: Manifest) -> int:

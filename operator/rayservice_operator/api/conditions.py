@@ -75,6 +75,10 @@ class ServiceReason(enum.StrEnum):
     UNKNOWN = "Unknown"
     # Ours: UpgradeInProgress.
     CHANGE_HELD_BACK = "ChangeHeldBack"
+    # Ours: UpgradeInProgress, Reconciling, Stalled around pods that are replaced in place.
+    ROLLING_PODS = "RollingPods"
+    ROLL_STOPPED = "RollStopped"
+    NOT_IN_PLACE = "NotInPlace"
 
 
 class ClusterCondition(enum.StrEnum):

@@ -60,6 +60,7 @@ OPERATOR_VERSION: Final = "ray.io/kuberay-version"
 DELETE_AFTER: Final = "rayservice.ray.io/delete-after"
 IN_PLACE_APPLIED: Final = "rayservice.ray.io/applied-in-place"
 TEMPLATE_HASH: Final = "rayservice.ray.io/template-hash"
+ROLL: Final = "rayservice.ray.io/roll"
 
 # Label on this operator's own pods: name of the RayService, by which a service can select pods of two clusters.
 RAYSERVICE: Final = "rayservice.ray.io/name"

@@ -75,7 +75,9 @@ class UpgradeStatus(ApiModel):
     deadline: Time | None = None
     """When it is aborted, as things stand."""
     step: Int32 | None = None
-    """Number of the step it is at, from 0."""
+    """Number of the step it is at, from 0. InPlace: pods that are done."""
+    steps: Int32 | None = None
+    """How many steps there are. InPlace: pods that are to be replaced, and those that are."""
     needs: str = ""
     """What it needs beside the cluster that serves: pods, GPUs, CPUs, memory."""
     message: str = ""

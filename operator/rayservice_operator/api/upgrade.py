@@ -33,6 +33,25 @@ class ClusterUpgradeOptions(ApiModel):
     """Class of the Gateway that splits the traffic by weights. Unset: it is split by the share of ready endpoints."""
 
 
+class InPlaceOptions(ApiModel):
+    """Pace of InPlace."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.maxUnavailable) || self.maxUnavailable > 0 || (has(self.maxSurge) && self.maxSurge > 0)",
+                "maxUnavailable and maxSurge must not both be 0, because no pod could ever be replaced",
+                fieldPath=".maxUnavailable",
+            ),
+        )
+    )
+
+    max_unavailable: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 0})] = None
+    """Workers of a group that may be away at a time. Default 1, with maxSurge 0."""
+    max_surge: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 0})] = None
+    """Workers that a group may have beyond its replicas meanwhile; these come before the old ones go. Default 0."""
+
+
 _OTHER_TYPE = "!has(self.type) || self.type != 'NewClusterWithIncrementalUpgrade' || "
 _NO_OPTIONS = _OTHER_TYPE + "!has(self.clusterUpgradeOptions) || "
 _SURGE = "(has(self.clusterUpgradeOptions.maxSurgePercent) ? self.clusterUpgradeOptions.maxSurgePercent : 100)"
@@ -73,9 +92,11 @@ class UpgradeStrategy(ApiModel):
     type: UpgradeType | None = None
     """NewCluster (default): a second cluster takes over when it is proven ready. NewClusterWithIncrementalUpgrade:
     capacity and traffic move in steps. InPlace: workers are rolled inside the cluster. Recreate: the old cluster goes
-    first. None: the cluster spec is frozen. Not available in this version: InPlace."""
+    first. None: the cluster spec is frozen."""
     cluster_upgrade_options: ClusterUpgradeOptions | None = None
     """Pace of NewClusterWithIncrementalUpgrade."""
+    in_place: InPlaceOptions | None = None
+    """Pace of InPlace."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
     """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
     paused: bool = False

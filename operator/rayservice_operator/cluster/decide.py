@@ -162,12 +162,19 @@ def _pods(scene: Scene) -> Plan:
     # Where no state survives, a worker is made for one head pod, so that one has to be in the store first.
     ready_for_workers = scene.state_survives or scene.head is not None
     demands = [(group, group_plan.create) for group, group_plan in plans if group_plan.create]
-    opinions = _opinions(scene, [scene.view.head] if replacement else [], [group for group, _ in demands])
-    plan += _asked(opinions.values())
+    rolled = {group.name: (group, group_plan.replace) for group, group_plan in plans if group_plan.replace}
+    if (head := scene.outgoing_head) is not None:
+        rolled[scene.view.head.name] = (scene.view.head, (head,))
+    asked = [*(group for group, _ in demands), *(group for group, _ in rolled.values() if not group.is_head)]
+    opinions = _opinions(scene, [scene.view.head] if replacement or head else [], asked)
+    waived = {name for name in rolled if dryrun.only_for_want_of_room(opinions[name])}
+    plan += _asked(found for name, found in opinions.items() if name not in waived)
     accepted = {name for name, found in opinions.items() if found.verdict is Verdict.ACCEPTED}
     if not scene.pods and len(accepted) < len(opinions):
         return plan  # a new cluster is not begun before all of it is known to be taken
 
+    # A pod goes only where the API server is known to take the one after it.
+    plan += _removed(item for name, (_, items) in rolled.items() if name in accepted | waived for item in items)
     if replacement is not None and scene.view.head.name in accepted:
         plan += _create_head(scene, replacement)
     if ready_for_workers:

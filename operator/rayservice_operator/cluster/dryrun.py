@@ -62,3 +62,8 @@ def opinion(
     if proven or answer is not None:
         return Opinion(group, Verdict.ACCEPTED)
     return Opinion(group, Verdict.UNKNOWN, DryRun(key, pod))
+
+
+def only_for_want_of_room(found: Opinion) -> bool:
+    """Whether a pod is refused because a quota is used up, which does not speak against it in place of another one."""
+    return found.verdict is Verdict.REFUSED and "exceeded quota" in found.error

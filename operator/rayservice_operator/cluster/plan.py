@@ -9,7 +9,8 @@ from functools import cached_property
 from rayservice_operator.api.conditions import ClusterReason
 from rayservice_operator.cluster import gcs
 from rayservice_operator.cluster.pods import PodView, of_lost_session
-from rayservice_operator.cluster.scaling import GroupPlan, plan_group
+from rayservice_operator.cluster.roll import WHY, Roll, outdated, roll_of
+from rayservice_operator.cluster.scaling import GroupPlan, Removal, plan_group
 from rayservice_operator.cluster.snapshot import ClusterSnapshot
 from rayservice_operator.cluster.view import ClusterView, GroupView
 from rayservice_operator.core.decision import Action, Note
@@ -92,6 +93,27 @@ class Scene:
         return gcs.fault_tolerance(self.view) is not gcs.FaultTolerance.OFF
 
     @cached_property
+    def roll(self) -> Roll | None:
+        """Which pods the RayService has replaced now, if any."""
+        return roll_of(self.snapshot.cluster)
+
+    def outgoing(self, group: GroupView) -> frozenset[str]:
+        """Names of the group's pods that are being replaced: named, and still of another template or on their way."""
+        if self.roll is None:
+            return frozenset()
+        pods = self.heads if group.is_head else self.workers(group)
+        named = (pod for pod in pods if pod.name in self.roll.pods)
+        return frozenset(pod.name for pod in named if pod.terminating or outdated(pod, group))
+
+    @property
+    def outgoing_head(self) -> Removal | None:
+        """The head pod where it is to be replaced, never one whose state would go with it."""
+        head = self.head
+        if head is None or not self.state_survives or head.name not in self.outgoing(self.view.head):
+            return None
+        return Removal(head, WHY)
+
+    @cached_property
     def group_plans(self) -> tuple[tuple[GroupView, GroupPlan], ...]:
         """For each worker group, in the order in which they get pods, what is to be made and deleted."""
         head = None if self.state_survives else self.head
@@ -106,6 +128,8 @@ class Scene:
                 autoscaling=self.view.autoscaling,
                 load=self.snapshot.load,
                 now=self.now,
+                outgoing=self.outgoing(group),
+                surge=self.roll.surge.get(group.name, 0) if self.roll and group.desired else 0,
             )
             result.append((group, plan))
         return tuple(result)

@@ -184,10 +184,8 @@ class PodView:
 
         The first that dies young is replaced at once, the next after 10, 20, 40 … at most 300 s.
         """
-        if self.next_attempt < 2:
-            return 0.0
-        doublings = min(self.next_attempt - 2, 10)
-        return self._died_at + min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * float(2**doublings))
+        pause = pause_before(self.next_attempt)
+        return self._died_at + pause if pause else 0.0
 
     @property
     def _died_at(self) -> float:
@@ -197,6 +195,11 @@ class PodView:
 
 
 _ENDED: Final = frozenset({"Failed", "Succeeded"})
+
+
+def pause_before(attempt: int) -> float:
+    """Seconds between the end of a pod that died young and its successor, the ``attempt``-th in a row."""
+    return min(_MAX_BACKOFF_S, _FIRST_BACKOFF_S * float(2 ** min(attempt - 2, 10))) if attempt >= 2 else 0.0
 
 
 def of_lost_session(worker: PodView, head: PodView) -> bool:

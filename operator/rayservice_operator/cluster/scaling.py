@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rayservice_operator.cluster.pods import PodView
+from rayservice_operator.cluster.roll import WHY
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +36,18 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """``wake_at``: when a dead pod that now holds its place may be replaced."""
+    """``replace``: pods to delete once the API server is known to take their successors, which come when they are gone.
+    ``wake_at``: when a dead pod that now holds its place may be replaced.
+    """
 
     create: tuple[Replacement, ...] = ()
     delete: tuple[Removal, ...] = ()
+    replace: tuple[Removal, ...] = ()
     wake_at: float | None = None
 
 
 def plan_group(
-    pods: Iterable[PodView],
+    pods: Collection[PodView],
     *,
     desired: int,
     named: Collection[str],
@@ -51,6 +55,8 @@ def plan_group(
     autoscaling: bool,
     load: Mapping[str, int] | None,
     now: float,
+    outgoing: Collection[str] = (),
+    surge: int = 0,
 ) -> GroupPlan:
     """Compare ``desired`` with the group's pods.
 
@@ -58,7 +64,10 @@ def plan_group(
     stale: names of pods whose session is over; replaced at once.
     autoscaling: then a surplus stays, because only the autoscaler knows which worker is idle.
     load: work per pod address; unknown or absent counts as none.
+    outgoing: names of pods that are rolled; each holds its place, and what it occupies, until it is gone.
+    surge: pods to have beyond ``desired`` while the group is rolled.
     """
+    leaving = [until for pod in pods if pod.name in outgoing and pod.terminating and (until := pod.may_run_until(now))]
     present = sorted((pod for pod in pods if not pod.terminating), key=lambda pod: pod.name)
     removals = [Removal(pod, "workersToDelete names it") for pod in present if pod.name in named]
     present = [pod for pod in present if pod.name not in named]
@@ -67,9 +76,12 @@ def plan_group(
     living = [pod for pod in present if pod.living]
     removals += [Removal(pod, "its Ray session is over", SESSION_OVER_GRACE_S) for pod in living if pod.name in stale]
     living = [pod for pod in living if pod.name not in stale]
+    replaced = [Removal(pod, WHY) for pod in living if pod.name in outgoing]
+    living = [pod for pod in living if pod.name not in outgoing]
 
+    desired += surge
     dead = sorted((pod for pod in present if pod.dead), key=lambda pod: (pod.replace_at, pod.name))
-    wanted = max(0, desired - len(living))
+    wanted = max(0, desired - len(living) - len(replaced) - len(leaving))
     useless = dead[wanted:]
     removals += [Removal(pod, "it ended") for pod in useless]
     dead = dead[:wanted]
@@ -84,7 +96,8 @@ def plan_group(
     return GroupPlan(
         create=tuple(creations),
         delete=tuple(removals),
-        wake_at=min((pod.replace_at for pod in waiting), default=None),
+        replace=tuple(replaced),
+        wake_at=min((*(pod.replace_at for pod in waiting), *leaving), default=None),
     )
 
 

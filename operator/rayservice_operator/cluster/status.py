@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -206,7 +206,9 @@ def _held_back(scene: Scene) -> list[Condition]:
 
 def held_back(scene: Scene) -> str:
     """Which pods run a template that has since been edited, and what to do; empty if none does."""
-    current = {group.name: group.template_hash for group in (scene.view.head, *scene.view.workers)}
+    rolled = scene.roll.groups if scene.roll else frozenset()
+    groups = (group for group in (scene.view.head, *scene.view.workers) if group.name not in rolled)
+    current = {group.name: group.template_hash for group in groups}
     counts: dict[str, int] = {}
     for pod in scene.pods:
         built_from = pod.annotations.get(names.TEMPLATE_HASH)
@@ -214,8 +216,8 @@ def held_back(scene: Scene) -> str:
             counts[pod.group] = counts.get(pod.group, 0) + 1
     if not counts:
         return ""
-    groups = ", ".join(f"{count} of group {group}" for group, count in sorted(counts.items()))
-    return f"Pods that run keep the template they were made from: {groups}. Delete them to have the new one applied"
+    listed = ", ".join(f"{count} of group {group}" for group, count in sorted(counts.items()))
+    return f"Pods that run keep the template they were made from: {listed}. Delete them to have the new one applied"
 
 
 def _state(cluster: Manifest, *, complete: bool, suspended: bool, failed: bool) -> str:
@@ -229,10 +231,19 @@ def _state(cluster: Manifest, *, complete: bool, suspended: bool, failed: bool) 
 
 def wanted_resources(view: ClusterView) -> Manifest:
     """Sum of what all wanted pods ask for: limits, where absent requests, of every container of the templates."""
+    return _summed((group, group.desired) for group in (view.head, *view.workers))
+
+
+def resources_of(group: GroupView, pods: int) -> Manifest:
+    """What so many pods of the group ask for, in the form of :func:`wanted_resources`."""
+    return _summed([(group, pods)])
+
+
+def _summed(wanted: Iterable[tuple[GroupView, int]]) -> Manifest:
     total: dict[str, Decimal] = {"cpu": Decimal(0), "memory": Decimal(0), "gpu": Decimal(0), "tpu": Decimal(0)}
-    for group in (view.head, *view.workers):
+    for group, pods in wanted:
         for key, amount in _pod_resources(group).items():
-            total[key] += amount * group.desired
+            total[key] += amount * pods
     return {
         "desiredCPU": quantity.format_decimal(total["cpu"]),
         "desiredMemory": quantity.format_binary(total["memory"]),

@@ -67,6 +67,9 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
         ):
             actions.append(change)
             notes.append(Note("UpdatedRayCluster", f"Changed RayCluster {name} in place."))
+    if plan.roll is not None:
+        actions += [plan.roll.change] if plan.roll.change else []
+        notes += plan.roll.notes
     return actions, notes
 
 

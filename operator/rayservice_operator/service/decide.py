@@ -150,6 +150,7 @@ def _managed(context: Context) -> Decision:
             _observation_deadline(context, plan),
             seen.give_up_at,
             plan.wake_at,
+            plan.roll.wake_at if plan.roll else None,
         ),
         observe=observed,
     )

@@ -22,6 +22,8 @@ AUTOSCALER_FIELDS = ("idleTimeoutSeconds", "upscalingMode")
 HEAD_FIELDS = ("serviceType", "headService", "enableIngress", "ingressOptions")
 GROUP_FIELDS = ("replicas", "minReplicas", "maxReplicas", "scaleStrategy", "idleTimeoutSeconds", "priority", "suspend")
 POD_FIELDS = ("tolerations", "schedulingGates")
+MADE_FROM = ("template", "rayStartParams", "resources", "labels")
+"""Fields of a group that its pods are made from (``GroupView.template_hash``)."""
 
 
 def digest(value: Any) -> str:
@@ -61,9 +63,12 @@ def _cluster_hash(text: str, groups: int | None) -> str:
 def matches(cluster: Manifest, cluster_spec: Manifest) -> bool:
     """Whether a RayCluster can become what ``cluster_spec`` says without being replaced.
 
-    True for equal hashes and for worker groups appended behind those that the cluster was built with.
+    True for equal hashes and for worker groups appended behind those that the cluster was built with. Not while its
+    pods are being replaced: then it is neither what it was nor what it shall be.
     """
     annotations = annotations_of(cluster)
+    if names.ROLL in annotations:
+        return False
     groups = group_count(cluster)
     if len(cluster_spec.get("workerGroupSpecs") or []) < groups:
         return False
@@ -79,19 +84,19 @@ def _same_spec(cluster: Manifest, cluster_spec: Manifest, groups: int) -> bool:
     typed objects add (empty values, defaults) is not a difference.
     """
     built, wanted = (frozen_part(spec, groups=groups) for spec in (cluster.get("spec") or {}, cluster_spec))
-    return bool(_essence(built) == _essence(wanted))
+    return bool(essence(built) == essence(wanted))
 
 
 DEFAULTS: Final[dict[str, Any]] = {"numOfHosts": 1, "creationTimestamp": None}
 
 
-def _essence(value: Any) -> Any:
-    """``value`` without empty values and defaults, at every depth. None when nothing is left."""
+def essence(value: Any) -> Any:
+    """``value`` without empty values and defaults of typed clients, at every depth. None when nothing is left."""
     if isinstance(value, dict):
-        kept = {k: _essence(v) for k, v in value.items() if k not in DEFAULTS or v != DEFAULTS[k]}
+        kept = {k: essence(v) for k, v in value.items() if k not in DEFAULTS or v != DEFAULTS[k]}
         return {k: v for k, v in kept.items() if v is not None} or None
     if isinstance(value, list):
-        return [_essence(item) for item in value] or None
+        return [essence(item) for item in value] or None
     return value if value != "" else None
 
 

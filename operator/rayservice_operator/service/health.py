@@ -17,6 +17,7 @@ from rayservice_operator.service import rollback, undo
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
+from rayservice_operator.service.roll import Rolling
 from rayservice_operator.service.strategies import incremental
 from rayservice_operator.service.strategies.base import Plan
 
@@ -146,6 +147,10 @@ def upgrade_in_progress(picture: Picture) -> Condition:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.BOTH_CLUSTERS_EXIST, message)
     if plan.waiting:
         return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.PENDING, plan.waiting)
+    if plan.roll:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "True", Reason.ROLLING_PODS, plan.roll.message)
+    if plan.refused:
+        return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.NOT_IN_PLACE, plan.refused)
     if plan.given_up:
         message = f"The upgrade was aborted; {plan.active} serves on."
         return Condition(Type.UPGRADE_IN_PROGRESS, "False", Reason.UPGRADE_ABORTED, message)
@@ -197,6 +202,10 @@ def stalled(picture: Picture) -> Condition | None:
             return Condition(Type.STALLED, "True", refused[0], refused[1])
     if picture.standing.phase is Phase.REJECTED:
         return Condition(Type.STALLED, "True", Reason.SERVE_CONFIG_REJECTED, picture.standing.message)
+    if picture.plan.refused:
+        return Condition(Type.STALLED, "True", Reason.NOT_IN_PLACE, picture.plan.refused)
+    if picture.plan.roll is not None and picture.plan.roll.stopped:
+        return _roll_stopped(context, picture.plan.roll)
     if picture.timed_out:
         message = (
             f"Not ready within ray.io/initializing-timeout. {picture.standing.message} Change the spec to try again."
@@ -219,6 +228,16 @@ def stalled(picture: Picture) -> Condition | None:
 
 
 _SERVES_ON: Final = "The former cluster serves on."
+
+
+def _roll_stopped(context: Context, roll: Rolling) -> Condition:
+    """Told once for each pod: what the kubelet says of one changes to and fro (ErrImagePull, ImagePullBackOff)."""
+    stored = _stored(context, Type.STALLED)
+    about = roll.message.partition(" is ")[0]
+    if stored is not None and stored.reason == Reason.ROLL_STOPPED and stored.message.partition(" is ")[0] == about:
+        return stored
+    message = f"{roll.message} No other pod is replaced. Correct the spec, or take the change back."
+    return Condition(Type.STALLED, "True", Reason.ROLL_STOPPED, message)
 
 
 def _gone_back(failed: Manifest) -> str:
@@ -255,6 +274,8 @@ def reconciling(picture: Picture) -> Condition | None:
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
     switching = switching_traffic(picture)
+    if picture.plan.roll is not None:
+        return Condition(Type.RECONCILING, "True", Reason.ROLLING_PODS, picture.plan.roll.message)
     if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
         kept = _stored(picture.context, Type.RECONCILING)
         return switching if kept is None or kept.reason == Reason.SWITCHING_TRAFFIC else kept

@@ -7,7 +7,7 @@ the same object (ray-project/ray, kuberay node provider): a merge patch of the l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rayservice_operator.api import names
@@ -37,12 +37,22 @@ def patch(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
 
     Call it only when :func:`hashing.matches` holds.
     """
+    operations = [*spec_operations(cluster, wanted), *annotate(cluster, bookkeeping(wanted))]
+    return JsonPatch(ref(cluster), tuple(operations)) if operations else None
+
+
+def spec_operations(cluster: Manifest, wanted: Manifest, anew: Collection[str] = ()) -> list[Operation]:
+    """Operations that bring the spec of ``cluster`` to the in-place fields of the RayClusterSpec ``wanted``.
+
+    anew: groups (``headgroup`` is the head) that take over all that their pods are made from as well.
+    """
     spec = cluster["spec"]
+    head, wanted_head = spec["headGroupSpec"], wanted["headGroupSpec"]
     operations: list[Operation] = []
     operations += _fields(spec, wanted, hashing.CLUSTER_FIELDS, "/spec")
     operations += _autoscaler(spec, wanted)
-    operations += _fields(spec["headGroupSpec"], wanted["headGroupSpec"], hashing.HEAD_FIELDS, "/spec/headGroupSpec")
-    operations += _pod(spec["headGroupSpec"], wanted["headGroupSpec"], "/spec/headGroupSpec")
+    operations += _fields(head, wanted_head, hashing.HEAD_FIELDS, "/spec/headGroupSpec")
+    operations += _pod(head, wanted_head, "/spec/headGroupSpec", anew=names.HEAD_GROUP in anew)
     groups = spec.get("workerGroupSpecs") or []
     wanted_groups = wanted.get("workerGroupSpecs") or []
     edited = _edited_scale(cluster, wanted)
@@ -57,7 +67,7 @@ def patch(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
                 base,
                 keep_defaults=True,
             ),
-            *_pod(group, wanted_group, base),
+            *_pod(group, wanted_group, base, anew=group["groupName"] in anew),
         ]
         if changes:
             operations.append({"op": "test", "path": f"{base}/groupName", "value": group["groupName"]})
@@ -66,8 +76,7 @@ def patch(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
     if appended and not groups:
         operations.append({"op": "add", "path": "/spec/workerGroupSpecs", "value": []})
     operations += [{"op": "add", "path": "/spec/workerGroupSpecs/-", "value": group} for group in appended]
-    operations += _bookkeeping(cluster, wanted)
-    return JsonPatch(ref(cluster), tuple(operations)) if operations else None
+    return operations
 
 
 def _autoscaled(spec: Manifest) -> bool:
@@ -102,7 +111,10 @@ def _autoscaler(spec: Manifest, wanted: Manifest) -> Iterator[Operation]:
     yield from _fields(stored, options, hashing.AUTOSCALER_FIELDS, "/spec/autoscalerOptions")
 
 
-def _pod(group: Manifest, wanted: Manifest, base: str) -> Iterator[Operation]:
+def _pod(group: Manifest, wanted: Manifest, base: str, *, anew: bool) -> Iterator[Operation]:
+    if anew:
+        yield from _fields(group, wanted, hashing.MADE_FROM, base)
+        return
     pod_spec = (group.get("template") or {}).get("spec")
     wanted_spec = (wanted.get("template") or {}).get("spec") or {}
     if pod_spec is not None:
@@ -124,17 +136,21 @@ def _fields(
             yield {"op": "add", "path": f"{base}/{field}", "value": new}
 
 
-def _bookkeeping(cluster: Manifest, wanted: Manifest) -> Iterator[Operation]:
-    values = {
+def bookkeeping(wanted: Manifest) -> dict[str, str]:
+    """Annotations of a RayCluster that has become ``wanted``."""
+    return {
         names.IN_PLACE_APPLIED: applied_scale(wanted),
         names.SPEC_HASH: hashing.cluster_hash(wanted),
         names.NUM_WORKER_GROUPS: str(len(wanted.get("workerGroupSpecs") or [])),
     }
+
+
+def annotate(cluster: Manifest, values: Mapping[str, str | None]) -> Iterator[Operation]:
+    """Operations that give the annotations of ``cluster`` these values, where they differ; None takes one away."""
     stored = annotations_of(cluster)
     for key, value in values.items():
-        if stored.get(key) != value:
-            yield {
-                "op": "add",
-                "path": f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}",
-                "value": value,
-            }
+        path = f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}"
+        if value is None and key in stored:
+            yield {"op": "remove", "path": path}
+        elif value is not None and stored.get(key) != value:
+            yield {"op": "add", "path": path, "value": value}

@@ -16,7 +16,7 @@ from rayservice_operator.service.strategies.base import Plan
 
 def targets(context: Context, target: Target, plan: Plan, stands: Standing) -> tuple[ObserveTarget, ...]:
     """One target for each cluster with a role whose head pod has an address."""
-    steady = not plan.pending and stands.phase is Phase.SERVING
+    steady = not plan.pending and plan.roll is None and stands.phase is Phase.SERVING
     shares = plan.shares
     wanted = (
         (plan.active, active_config(context, target, plan), shares.active_capacity if shares else None),

@@ -9,8 +9,10 @@ from rayservice_operator.api import names
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
 from rayservice_operator.api.durations import parse_duration
+from rayservice_operator.api.upgrade import UpgradeType
+from rayservice_operator.cluster.roll import roll_of
 from rayservice_operator.core import conditions as stored_conditions
-from rayservice_operator.core.conditions import Condition, find
+from rayservice_operator.core.conditions import Condition, find, shorten
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
@@ -20,6 +22,7 @@ from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Co
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry, stamp
 from rayservice_operator.service.failed import FAILED
+from rayservice_operator.service.roll import Phase as RollPhase
 from rayservice_operator.service.shares import stored as stored_shares
 from rayservice_operator.service.shares import told
 from rayservice_operator.service.strategies import recreate, strategy_type
@@ -35,6 +38,8 @@ GOING_BACK: Final = "GoingBack"
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
     """The config that the active cluster is to have: during an upgrade the one it has, from the history."""
+    if plan.roll is not None:
+        return plan.roll.config
     if not plan.pending:
         return target.config
     active = context.live(plan.active)
@@ -69,7 +74,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
     if target is None:
         stands = Standing(Phase.CREATING, "The spec is refused.")
     else:
-        config = pending_config(context, target, plan) if plan.pending else target.config
+        config = plan.roll.config if plan.roll else pending_config(context, target, plan)
         capacity = plan.shares.pending_capacity if plan.shares else None
         stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
     limit = abort.limit(context, plan, stands)
@@ -102,7 +107,11 @@ def _failed(
         return abort.given_up(context, target, plan, stands, limit)
     if target.failed:
         return dict(context.stored[FAILED])
-    return None if plan.pending else rollback.failed_update(context, target, context.live(plan.active), stands)
+    return (
+        None
+        if plan.pending or plan.roll
+        else rollback.failed_update(context, target, context.live(plan.active), stands)
+    )
 
 
 def _timed_out(context: Context, plan: Plan) -> bool:
@@ -199,6 +208,8 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             **_step(seen, stored if same else {}),
             "message": plan.hold.message if plan.hold else health.on_the_way(seen),
         }
+    if rolled := _rolled(seen, stored):
+        return rolled
     if plan.hold:
         return {"strategy": strategy_type(context), "from": plan.active, "phase": PAUSED, "message": plan.hold.message}
     if plan.given_up and seen.failed:
@@ -211,7 +222,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "started": stored.get("started") if _is_removing(stored) else to_rfc3339(context.now),
             "message": plan.waiting,
         }
-    if stored.get("to") == plan.active and plan.active:
+    if stored.get("to") == plan.active and plan.active and stored.get("from") != plan.active:
         return {**stored, "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
     return {}
 
@@ -247,6 +258,33 @@ def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:
     return {"resumed": resumed} if resumed else {}
 
 
+def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """``upgrade`` about pods that are replaced inside the active cluster; empty where that is no matter."""
+    plan = seen.plan
+    about = {"strategy": str(UpgradeType.IN_PLACE), "from": plan.active, "to": plan.active}
+    if plan.refused:
+        return {**about, "phase": RollPhase.REFUSED, "message": plan.refused}
+    if plan.roll is not None:
+        return {
+            **about,
+            "phase": PAUSED if plan.hold else str(plan.roll.phase),
+            **({"started": plan.roll.started} if plan.roll.started else {}),
+            **_pause(seen.context, stored if stored.get("to") == plan.active else {}),
+            **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),
+            "step": plan.roll.step,
+            "steps": plan.roll.steps,
+            "needs": plan.roll.needs,
+            "message": plan.hold.message if plan.hold else shorten(plan.roll.message),
+        }
+    if any(stored.get(field) != value for field, value in about.items()) or "started" not in stored:
+        return {}
+    kept = {field: value for field, value in stored.items() if field not in ("deadline", "paused")}
+    if seen.active is not None and roll_of(seen.active.manifest) is not None:
+        return {**kept, "phase": RollPhase.HELD, "message": plan.held_back}
+    told = f"All pods of RayCluster {plan.active} have the spec's templates."
+    return {**kept, "step": kept.get("steps", 0), "phase": RollPhase.COMPLETED, "message": told}
+
+
 def _applied(seen: health.Picture) -> dict[str, Any]:
     active, target = seen.active, seen.target
     if active is None or target is None:
@@ -258,7 +296,7 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
     }
     in_force = target.config is not None and active.applied_hash == target.config.hash and not seen.plan.pending
-    if revision and in_force and not target.failed:
+    if revision and in_force and not target.failed and seen.plan.roll is None:
         applied["revision"] = revision
     stored = seen.context.stored.get("applied") or {}
     proven = in_force and seen.standing.phase is Phase.SERVING

@@ -12,7 +12,7 @@ from rayservice_operator.api.base import ApiModel, OpenList, StringMap
 from rayservice_operator.api.durations import parse_duration
 from rayservice_operator.api.rayservice import RayService
 from rayservice_operator.api.specerror import field_path, from_pydantic
-from rayservice_operator.api.upgrade import UpgradeType
+from rayservice_operator.api.upgrade import UpgradeStrategy, UpgradeType
 from rayservice_operator.api.validation import unavailable
 from rayservice_operator.api.validation.metadata import is_service_name
 from rayservice_operator.core.objects import Manifest, annotations_of
@@ -115,6 +115,19 @@ def _progress_deadline(manifest: Manifest, parsed: RayService) -> Iterator[Viola
         yield Violation("spec.upgradeStrategy.progressDeadlineSeconds", f"is {deadline}", "Use 1 or more seconds")
 
 
+def _in_place(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:  # noqa: ARG001
+    options = (parsed.spec.upgrade_strategy or UpgradeStrategy()).in_place
+    if options is None:
+        return
+    path = "spec.upgradeStrategy.inPlace"
+    for field, number in (("maxUnavailable", options.max_unavailable), ("maxSurge", options.max_surge)):
+        if number is not None and number < 0:
+            yield Violation(f"{path}.{field}", f"is {number}", "Use 0 or more pods")
+    if options.max_unavailable == 0 and not options.max_surge:
+        problem = "is 0 and maxSurge is too, so no pod could ever be replaced"
+        yield Violation(f"{path}.maxUnavailable", problem, "Use 1 or more, or set maxSurge")
+
+
 def _unavailable(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:  # noqa: ARG001
     return unavailable.of_service(parsed)
 
@@ -125,5 +138,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     _services,
     _incremental,
     _progress_deadline,
+    _in_place,
     _unavailable,
 )

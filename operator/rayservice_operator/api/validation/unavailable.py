@@ -13,7 +13,7 @@ from rayservice_operator.api.gcs import GcsBackend
 from rayservice_operator.api.options import AuthOptions, TlsOptions
 from rayservice_operator.api.raycluster import ClusterUpgradeType, RayClusterSpec
 from rayservice_operator.api.rayservice import RayService
-from rayservice_operator.api.upgrade import UpgradeStrategy, UpgradeType
+from rayservice_operator.api.upgrade import UpgradeStrategy
 from rayservice_operator.api.validation.subject import ClusterSubject
 from rayservice_operator.core.violations import Violation
 
@@ -70,9 +70,6 @@ CLUSTER_FEATURES: Final[tuple[ClusterFeature, ...]] = (
     ),
 )
 
-STRATEGIES: Final = frozenset(UpgradeType) - {UpgradeType.IN_PLACE}
-"""Upgrade strategies that are built."""
-
 
 def of_cluster(subject: ClusterSubject) -> Iterator[Violation]:
     """Refusals of a cluster spec."""
@@ -92,8 +89,5 @@ def of_cluster(subject: ClusterSubject) -> Iterator[Violation]:
 def of_service(parsed: RayService) -> Iterator[Violation]:
     """Refusals of a RayService outside its cluster spec."""
     strategy = parsed.spec.upgrade_strategy or UpgradeStrategy()
-    path = "spec.upgradeStrategy"
-    if strategy.type is not None and strategy.type not in STRATEGIES:
-        yield Violation(f"{path}.type", f"{strategy.type} is {PROBLEM}", "Use another one of the strategies")
     if strategy.analysis is not None:
-        yield Violation(f"{path}.analysis", PROBLEM, "Remove it")
+        yield Violation("spec.upgradeStrategy.analysis", PROBLEM, "Remove it")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from rayservice_operator.service.context import Context
-from rayservice_operator.service.strategies import frozen, incremental, new_cluster, recreate
+from rayservice_operator.service.strategies import frozen, in_place, incremental, new_cluster, recreate
 from rayservice_operator.service.strategies.base import Plan, Strategy
 
 STRATEGIES: Final[dict[str, Strategy]] = {
     "NewCluster": new_cluster.plan,
     incremental.NAME: incremental.plan,
     recreate.NAME: recreate.plan,
+    "InPlace": in_place.plan,
     "None": frozen.plan,
 }
 

@@ -15,6 +15,7 @@ from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
 from rayservice_operator.service.gates import Hold
+from rayservice_operator.service.roll import Rolling
 from rayservice_operator.service.shares import Shares
 from rayservice_operator.service.strategies import needs
 
@@ -34,6 +35,8 @@ class Plan:
     wake_at: epoch seconds at which the next step is due.
     hold: what holds the upgrade back, before its cluster is begun (no pending then) or once that is proven.
     given_up: whether the upgrade to the present spec was aborted: the active cluster keeps its own.
+    roll: pods of the active cluster are being replaced inside it (no pending then).
+    refused: why the strategy cannot apply the present spec, and what to do: the active cluster keeps its own.
     """
 
     active: str
@@ -48,6 +51,8 @@ class Plan:
     wake_at: float | None = None
     hold: Hold | None = None
     given_up: bool = False
+    roll: Rolling | None = None
+    refused: str = ""
 
 
 LOST_IN_A_ROW: Final = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rayservice_operator.cluster.roll import roll_of
 from rayservice_operator.service import hashing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served
@@ -15,6 +16,12 @@ def plan(context: Context, target: Target) -> Plan:
     superseded = never_served(context.pending)
     if hashing.matches(active.manifest, target.cluster_spec):
         return Plan(active.name, "", superseded=superseded)
+    if roll_of(active.manifest) is not None:
+        held_back = (
+            f"Pods of {active.name} were being replaced in place when upgradeStrategy.type became None; those that run "
+            "stay as they are. Set upgradeStrategy.type to InPlace to go on."
+        )
+        return Plan(active.name, "", superseded=superseded, held_back=held_back)
     held_back = (
         "spec.rayClusterConfig was changed in a way that needs a new cluster; upgradeStrategy.type is None, so "
         f"{active.name} keeps its spec. Set upgradeStrategy.type to NewCluster to apply it."

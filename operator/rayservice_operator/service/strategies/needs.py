@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from rayservice_operator.cluster.status import wanted_resources
+from collections.abc import Collection
+
+from rayservice_operator.cluster.quantity import parse_or_zero
+from rayservice_operator.cluster.status import resources_of, wanted_resources
 from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest
@@ -17,9 +20,9 @@ def of_second_cluster(context: Context, target: Target) -> str:
     """
     strategy = context.service["spec"].get("upgradeStrategy") or {}
     if strategy.get("type") != "NewClusterWithIncrementalUpgrade":
-        return _words(target.cluster_spec, context.config)
+        return second_cluster(target.cluster_spec, context.config)
     surge = shares.pace_of(context.service).surge
-    return _words(scaled(target.cluster_spec, surge), context.config)
+    return second_cluster(scaled(target.cluster_spec, surge), context.config)
 
 
 def scaled(cluster_spec: Manifest, percent: int) -> Manifest:
@@ -37,11 +40,24 @@ def scaled(cluster_spec: Manifest, percent: int) -> Manifest:
     return {**cluster_spec, "workerGroupSpecs": groups}
 
 
-def _words(cluster_spec: Manifest, config: OperatorConfig) -> str:
-    """Pods, GPUs, CPUs and memory of such a cluster: ``3 pods with 2 GPUs, 5 CPUs and 12Gi of memory``."""
+def second_cluster(cluster_spec: Manifest, config: OperatorConfig) -> str:
+    """Pods, GPUs, CPUs and memory of another such cluster: ``3 pods with 2 GPUs, 5 CPUs and 12Gi of memory``."""
     view = view_of({"spec": cluster_spec}, config)
-    pods = 1 + sum(group.desired for group in view.workers)
-    wanted = wanted_resources(view)
+    return _told(1 + sum(group.desired for group in view.workers), wanted_resources(view))
+
+
+def surge(target: Target, config: OperatorConfig, groups: Collection[str], pods: int) -> str:
+    """What ``pods`` more of one of these groups need, as :func:`second_cluster`; for the group that needs most."""
+    view = view_of({"spec": target.cluster_spec}, config)
+    rolled = [group for group in view.workers if group.name in groups and group.desired]
+    if not pods or not rolled:
+        return "no pods beside those that run"
+    more = [(number := min(pods, group.desired), resources_of(group, number)) for group in rolled]
+    most = max(more, key=lambda need: (need[0], *(parse_or_zero(text) for text in need[1].values())))
+    return f"{_told(*most)} at a time, beside those that run"
+
+
+def _told(pods: int, wanted: Manifest) -> str:
     parts = [
         _count(wanted["desiredGPU"], "GPU"),
         _count(wanted["desiredTPU"], "TPU"),

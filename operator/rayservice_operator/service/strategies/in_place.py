@@ -1,0 +1,151 @@
+"""InPlace: pods of changed groups are replaced one by one inside the cluster. Needs no room beside it, or maxSurge.
+
+The head goes last, and only where its state survives it. What a running cluster cannot take is refused with the
+strategy to use instead, and the cluster serves on with its spec.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rayservice_operator.api import names
+from rayservice_operator.api.conditions import ServiceCondition, ServiceReason
+from rayservice_operator.cluster import gcs
+from rayservice_operator.cluster.pods import PodView
+from rayservice_operator.cluster.roll import roll_of
+from rayservice_operator.cluster.view import ClusterView as RayClusterView
+from rayservice_operator.cluster.view import view_of
+from rayservice_operator.core.conditions import find
+from rayservice_operator.core.decision import JsonPatch, Note
+from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.service import gates, hashing, roll
+from rayservice_operator.service.context import ClusterView, Context, Target, known_config
+from rayservice_operator.service.roll import Difference, Phase, Rolling
+from rayservice_operator.service.roll_step import Rollout, Step, pace_of
+from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served
+from rayservice_operator.service.strategies.needs import surge
+
+_INSTEAD: Final = (
+    "Set upgradeStrategy.type to NewCluster (needs room for a second cluster) or Recreate (needs none and interrupts), "
+    "or take the change back."
+)
+
+
+def plan(context: Context, target: Target) -> Plan:
+    """Roles for the present spec: the active cluster becomes what it says. A pending one goes first."""
+    active = context.active
+    if active is None:
+        return first_cluster(context, target)
+    if hashing.matches(active.manifest, target.cluster_spec):
+        return Plan(active.name, "", superseded=never_served(context.pending))
+    if context.pending_name:
+        waiting = f"{context.pending_name} goes, then pods of {active.name} are replaced in place."
+        return Plan(active.name, "", superseded=never_served(context.pending), waiting=waiting)
+    if target.given_up and roll_of(active.manifest) is None:
+        return Plan(active.name, "", given_up=True)
+    cluster = view_of(active.manifest, context.config)
+    difference = roll.difference(active.manifest, target.cluster_spec)
+    if refused := _refusal(active, cluster, difference):
+        return Plan(active.name, "", refused=refused)
+    held = gates.paused(context)
+    if held and roll_of(active.manifest) is None:
+        return Plan(active.name, "", hold=held)
+    return Plan(active.name, "", roll=_rolling(context, target, active, cluster, difference), hold=held)
+
+
+def _refusal(active: ClusterView, cluster: RayClusterView, difference: Difference) -> str:
+    """Why the running cluster cannot become what is wanted; empty if it can."""
+    if difference.elsewhere:
+        what = ", ".join(difference.elsewhere)
+        return (
+            f"InPlace cannot apply a change of {what} to a cluster that runs; {active.name} keeps its spec. {_INSTEAD}"
+        )
+    if names.HEAD_GROUP in difference.groups and not _head_survives(active, cluster):
+        return (
+            "InPlace cannot replace the head pod, which rayClusterConfig.headGroupSpec asks for: without GCS fault "
+            f"tolerance (gcsFaultToleranceOptions) all state goes with it. {active.name} keeps its spec. {_INSTEAD}"
+        )
+    return ""
+
+
+def _head_survives(active: ClusterView, cluster: RayClusterView) -> bool:
+    if gcs.fault_tolerance(cluster) is gcs.FaultTolerance.OFF:
+        return False
+    return active.head is None or gcs.head_state_survives(cluster, active.head)
+
+
+def _rolling(
+    context: Context, target: Target, active: ClusterView, cluster: RayClusterView, difference: Difference
+) -> Rolling:
+    """The rollout as it stands, with the next write."""
+    asked = roll_of(active.manifest)
+    config = known_config(context.snapshot.revisions, active.applied_hash) or target.config
+    if asked is None and not difference.groups:
+        message = f"The spec of RayCluster {active.name} is the same, written otherwise."
+        return Rolling(Phase.WORKERS, message, config, change=roll.ended(active.manifest, target.cluster_spec))
+    pace = pace_of(context.service["spec"])
+    needs = surge(target, context.config, asked.groups if asked else difference.groups, pace.max_surge)
+    if asked is None and not _announced(context):
+        what = _named(difference.groups)
+        message = f"Pods of {what} in RayCluster {active.name} are replaced one after another. It needs {needs}."
+        note = Note("UpgradeStarted", message)
+        return Rolling(
+            Phase.ANNOUNCED, message, config, to_rfc3339(context.now), needs=needs, wake_at=context.now, notes=(note,)
+        )
+    pods = [PodView(pod) for pod in active.pods]
+    leaving = [pod.name for pod in pods if asked and pod.name in asked.pods and pod.terminating]
+    every = [group.name for group in cluster.workers] + [names.HEAD_GROUP] * _head_survives(active, cluster)
+    if change := roll.redirected(active.manifest, target.cluster_spec, leaving, every, context.now):
+        begun = asked is None or asked.to != hashing.cluster_hash(target.cluster_spec)
+        message = f"RayCluster {active.name} takes the spec over."
+        notes = (Note("UpdatedRayCluster", f"Changed RayCluster {active.name} in place."),)
+        started = asked.started if asked and not begun else to_rfc3339(context.now)
+        return Rolling(Phase.WORKERS, message, config, started, needs=needs, change=change, notes=notes)
+    assert asked is not None
+    rollout = Rollout(context, active, cluster, asked, pace, config, held=gates.paused(context) is not None)
+    return _as_it_stands(rollout, rollout.next_step(), target, needs)
+
+
+def _as_it_stands(rollout: Rollout, step: Step, target: Target, needs: str) -> Rolling:
+    context, manifest, asked = rollout.context, rollout.cluster.manifest, rollout.roll
+    change: JsonPatch | None = None
+    notes: tuple[Note, ...] = ()
+    if step.done:
+        change = roll.ended(manifest, target.cluster_spec)
+        notes = (Note("RolledInPlace", f"All pods of RayCluster {rollout.cluster.name} have the spec's templates."),)
+    elif step.pods or step.surge is not None:
+        change = roll.moved_on(manifest, asked, step.pods, step.surge or asked.surge, context.now)
+        notes = (Note("ReplacingPods", step.message),) if step.pods else ()
+    stop_at = _first(step.stop_at, rollout.late_at)
+    stopped = step.held or (step.stop_at is not None and context.now >= step.stop_at)
+    done, total = rollout.counts
+    return Rolling(
+        phase=Phase.STOPPED if stopped else step.phase,
+        message=step.message,
+        config=rollout.config,
+        started=asked.started,
+        step=done,
+        steps=total,
+        needs=needs,
+        stopped=stopped,
+        stop_at=stop_at,
+        wake_at=_first(step.wake_at, *(at for at in (step.stop_at, stop_at) if at is not None and at > context.now)),
+        change=change,
+        notes=notes,
+    )
+
+
+def _announced(context: Context) -> bool:
+    """Whether the status has told of it already; the event went with that."""
+    stored = find(context.stored_conditions, ServiceCondition.UPGRADE_IN_PROGRESS) or {}
+    return stored.get("reason") == ServiceReason.ROLLING_PODS
+
+
+def _named(groups: frozenset[str]) -> str:
+    workers = ", ".join(sorted(groups - {names.HEAD_GROUP}))
+    parts = [f"group {workers}"] if workers else []
+    return " and then the ".join([*parts, "head"] if names.HEAD_GROUP in groups else parts)
+
+
+def _first(*times: float | None) -> float | None:
+    return min((at for at in times if at is not None), default=None)
