@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -157,9 +158,10 @@ def role(service: Object, name: str) -> str:
 
 @dataclass
 class History:
-    """Every state that a RayService went through while it was watched, oldest first."""
+    """Every state that a RayService went through while it was watched, oldest first; ``seen`` is when, as Unix time."""
 
     states: list[Object] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
 
     def roles(self) -> list[tuple[str, str]]:
         """Active and pending cluster after each write that changed one of them."""
@@ -184,7 +186,7 @@ class History:
 @contextmanager
 def watched(service: Service) -> Iterator[History]:
     """Collect every write to the object for the length of the block. The API server leaves none out of a watch."""
-    history = History([service.get()])
+    history = History([service.get()], [time.time()])
     ended = threading.Event()
 
     def collect() -> None:
@@ -202,6 +204,7 @@ def watched(service: Service) -> Iterator[History]:
                     timeout_seconds=_WATCH_SECONDS,
                 ):
                     history.states.append(event["object"])
+                    history.seen.append(time.time())
                     if ended.is_set():
                         break
 

@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -200,6 +201,9 @@ def account(kube: Kube, namespace: str, name: str = "") -> str:
             parts += [_object(item) for item in listing(namespace)]
         except ApiException as error:
             parts.append(f"{error.status} {error.reason}")
+    with suppress(LocalKubeError):  # without the Gateway API there are no such kinds
+        routes = kube.target.kubectl("get", "gateway,httproute", "-n", namespace, "-o", "yaml")
+        parts += [routes] if "kind: Gateway" in routes else []
     parts.append("pods:\n" + "\n".join(_pod(pod) for pod in kube.pods(namespace)))
     lines = [
         f"  {event.get('lastTimestamp') or event.get('eventTime')} {event['involvedObject'].get('kind')}/"

@@ -107,7 +107,7 @@ def _ask(kube: Kube, namespace: str, url: str, count: int) -> dict[str, int]:
 
 
 def _wait(kube: Kube, namespace: str, what: str, probe: Callable[[], bool]) -> None:
-    describe = lambda: f"{account(kube, namespace)}\n{_seen(kube, namespace)}"  # noqa: E731
+    describe = lambda: f"{account(kube, namespace)}\n{traefik.diagnose(kube.target)}"  # noqa: E731
     wait_for(probe, timeout=60, what=what, describe=describe)
 
 
@@ -122,12 +122,6 @@ def _wait_route(kube: Kube, gateway_class: GatewayClass, namespace: str) -> None
         return current(route, "Accepted") and current(route, "ResolvedRefs")
 
     _wait(kube, namespace, "HTTPRoute accepted at its newest generation", accepted)
-
-
-def _seen(kube: Kube, namespace: str) -> str:
-    return kube.target.kubectl("get", "gateway,httproute", "-n", namespace, "-o", "yaml") + traefik.diagnose(
-        kube.target
-    )
 
 
 def _backend(name: str) -> Object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rayservice_operator.engine.merge import merge_diff, without_nulls
@@ -35,6 +35,7 @@ def apply(target: Any, patch: Any) -> Any:
 
 
 @given(stored_objects, wanted_objects)
+@example({"b": [{"x": False}]}, {"b": [{"x": 0}]})
 def test_applied_to_the_stored_it_gives_the_wanted(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
     patched = apply(stored, merge_diff(stored, wanted))
     clean = without_nulls(wanted)

@@ -27,9 +27,18 @@ def merge_diff(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest
                 patch[key] = inner
         else:
             clean = without_nulls(new)
-            if old is None or type(old) is not type(clean) or old != clean:
+            if old is None or not _same(old, clean):
                 patch[key] = clean
     return patch
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality as JSON has it: to Python, False is 0 and True is 1, in lists too."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return type(one) is type(other) and bool(one == other)
 
 
 def without_nulls(value: Any) -> Any:
