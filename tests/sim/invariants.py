@@ -223,6 +223,8 @@ class Monitor:
         selector = service["spec"].get("selector") or {}
         target = selector.get(names.CLUSTER)
         active = _role(status, "active")
+        if target and name_of(service) == names.serve_service_name(target):
+            return  # one for each cluster: a gateway chooses between them
         if selector.get(names.RAYSERVICE) == name_of(owner):
             if not _role(status, "pending"):
                 self._fail(f"{name_of(service)} points to two clusters while there is one")
@@ -285,6 +287,8 @@ class Monitor:
             told = is_true(status.get("conditions") or (), "Ready")
             if truth != told:
                 self._fail(f"Ready is {told} and requests are {'answered' if truth else 'not answered'}")
+        if dead := self.world.by_gateway():
+            self._fail(f"the gateway leads requests to {dead}, where nobody answers")
         for cluster in self.world.server.kind("RayCluster"):
             self._complete(cluster)
 

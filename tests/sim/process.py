@@ -25,7 +25,7 @@ from rayservice_operator.engine.reconciler import Reconciler, kinds
 from rayservice_operator.engine.snapshots import Snapshots
 from rayservice_operator.kube.api import WatchEvent
 from rayservice_operator.kube.events import EventRecorder
-from rayservice_operator.kube.reflector import CHILD_KINDS
+from rayservice_operator.kube.reflector import CHILD_KINDS, OPTIONAL_KINDS
 from rayservice_operator.kube.store import Store
 from rayservice_operator.ray.details import replicas_by_address
 from rayservice_operator.serveconfig.scaling import with_targets
@@ -34,7 +34,7 @@ from tests.sim.apiserver import Client, Gate, as_event
 from tests.sim.serve import Refused
 from tests.sim.world import World, address
 
-WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS}
+WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS, **OPTIONAL_KINDS}
 """Kinds with the label selector they are watched with."""
 
 CONFIG = OperatorConfig(version="sim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.conditions import is_true
@@ -186,8 +186,14 @@ def removing(world: World) -> bool:
     return (status(world).get("upgrade") or {}).get("phase") == "Removing"
 
 
-STEPS: Final = {"maxSurgePercent": 100, "stepSizePercent": 25, "intervalSeconds": 10}
-IN_STEPS: Final = {"upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": STEPS}}
+STEPS: Final[dict[str, Any]] = {"maxSurgePercent": 100, "stepSizePercent": 25, "intervalSeconds": 10}
+IN_STEPS: Final[dict[str, Any]] = {
+    "upgradeStrategy": {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": STEPS}
+}
+
+
+GATEWAY: Final = {**STEPS, "gatewayClassName": "sim"}
+BY_GATEWAY: Final = {"upgradeStrategy": {**IN_STEPS["upgradeStrategy"], "clusterUpgradeOptions": GATEWAY}}
 
 
 def part_moved(world: World) -> bool:
@@ -405,6 +411,20 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(**IN_STEPS),
         image("ray:b", part_moved),
         edit("NewCluster", alone, upgradeStrategy={"type": "NewCluster", "clusterUpgradeOptions": None}),
+    ),
+    "by_gateway": (create(**BY_GATEWAY), image("ray:b", alone)),
+    "by_gateway_turned_back": (create(**BY_GATEWAY), image("ray:b", part_moved), image("ray:a", went_back)),
+    "by_gateway_and_the_new_head_dies": (
+        create(**BY_GATEWAY),
+        image("ray:b", part_moved),
+        Stage("the new head dies", kill_new_head, alone),
+    ),
+    "by_gateway_suspended_and_without": (
+        create(**BY_GATEWAY),
+        image("ray:b", part_moved),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", alone, suspend=False),
+        edit("no gateway", lambda w: serves(w) and not w.server.kind("HTTPRoute"), upgradeStrategy=None),
     ),
     "recreated": (create(**RECREATE), image("ray:b", alone)),
     "recreate_fails_and_the_former_is_built_again": (

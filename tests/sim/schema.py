@@ -27,12 +27,25 @@ STATUS_KINDS = frozenset(
         "Ingress",
         "PodDisruptionBudget",
         "PersistentVolumeClaim",
+        "Gateway",
+        "HTTPRoute",
     }
 )
 """Kinds with a status subresource: a write to the object leaves ``status`` alone."""
 
 GENERATION_KINDS = frozenset(
-    {"RayService", "RayCluster", "Pod", "Job", "Ingress", "NetworkPolicy", "PodDisruptionBudget", "EndpointSlice"}
+    {
+        "RayService",
+        "RayCluster",
+        "Pod",
+        "Job",
+        "Ingress",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "EndpointSlice",
+        "Gateway",
+        "HTTPRoute",
+    }
 )
 """Kinds whose ``metadata.generation`` counts changes of what they ask for."""
 

@@ -6,6 +6,7 @@ All times are of the one simulated clock. A world without an operator can be cop
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import (
     Manifest,
+    generation_of,
     is_terminating,
     labels_of,
     metadata,
@@ -160,7 +162,7 @@ class World:
         """Everything that can happen now."""
         steps = [step for at, step in self._timers() if at <= self.now]
         if self._calm_at != self.server.version:
-            controllers = [*self._slices(), *self._garbage()]
+            controllers = [*self._slices(), *self._gateways(), *self._garbage()]
             steps += controllers
             if not controllers:
                 self._calm_at = self.server.version
@@ -383,6 +385,33 @@ class World:
             "endpoints": endpoints,
             "ports": [],
         }
+
+    # --- gateway controller
+
+    def _gateways(self) -> list[Step]:
+        """Takes over what Gateways and HTTPRoutes ask for, and says so."""
+        steps: list[Step] = []
+        for kind, types in (("Gateway", ("Accepted", "Programmed")), ("HTTPRoute", ("Accepted", "ResolvedRefs"))):
+            for obj in self.server.kind(kind):
+                seen = generation_of(obj)
+                conditions = [{"type": t, "status": "True", "observedGeneration": seen} for t in types]
+                parents = [{"controllerName": "sim/gateway", "conditions": conditions}]
+                status = {"conditions": conditions} if kind == "Gateway" else {"parents": parents}
+                if obj.get("status") != status and not is_terminating(obj):
+                    do = functools.partial(
+                        self.server.merge_patch, "gateway-controller", ref(obj), {"status": status}, status=True
+                    )
+                    steps.append(Step(f"{kind} {name_of(obj)} is programmed", do))
+        return steps
+
+    def by_gateway(self) -> list[str]:
+        """Backends of routes that have a weight and no pod that answers."""
+        dead: list[str] = []
+        for route in self.server.kind("HTTPRoute"):
+            for rule in route["spec"]["rules"]:
+                weighted = (b["name"] for b in rule["backendRefs"] if b.get("weight", 1) > 0)
+                dead += [name for name in weighted if not self.serving(name, metadata(route)["namespace"])]
+        return dead
 
     # --- garbage collector
 

@@ -32,7 +32,7 @@ from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.lease import LeaderElector, LeadershipLost
 from rayservice_operator.kube.login import login
 from rayservice_operator.kube.ratelimit import TokenBucket
-from rayservice_operator.kube.reflector import CHILD_KINDS, Reflector
+from rayservice_operator.kube.reflector import CHILD_KINDS, OPTIONAL_KINDS, Reflector
 from rayservice_operator.kube.resources import reference
 from rayservice_operator.kube.store import Store
 from rayservice_operator.kube.transport import Login
@@ -96,6 +96,11 @@ class App:
         self.children = [
             Reflector(self.api, self.store, k, ns, labels=sel) for k, sel in CHILD_KINDS.items() for ns in scopes
         ]
+        self.optional = [
+            Reflector(self.api, self.store, k, ns, labels=sel, optional=True)
+            for k, sel in OPTIONAL_KINDS.items()
+            for ns in scopes
+        ]
         # kopf watches these; their full lists say when it is safe to start and find what kopf's watches lose.
         self.lists = [Reflector(self.api, self.store, kind, ns) for kind in KINDS for ns in scopes]
         self.health = Health(self.queue, (*self.children, *self.lists))
@@ -122,7 +127,7 @@ class App:
         log.info("serving health and metrics", extra={"port": self.port})
         try:
             self._spawn("loop lag", self.health.lag.run())
-            for reflector in self.children:
+            for reflector in (*self.children, *self.optional):
                 self._spawn(f"watch {reflector}", reflector.run())
             if await self._until_stop(self._start()):
                 await self._stop.wait()

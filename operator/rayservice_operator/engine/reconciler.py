@@ -31,6 +31,7 @@ from rayservice_operator.kube.errors import (
     Unreachable,
 )
 from rayservice_operator.kube.events import EventRecorder
+from rayservice_operator.kube.reflector import OPTIONAL_KINDS
 from rayservice_operator.kube.store import Change, Store
 
 log = logging.getLogger(__name__)
@@ -204,6 +205,8 @@ class Reconciler:
             return
         self._failures[key] = Failure(what, kind, error.message, self._clock.now())
         step = _NEXT_STEP.get(type(error), "It is tried again by itself.")
+        if isinstance(error, NotFound) and kind in OPTIONAL_KINDS:
+            step = "Install the Gateway API's CRDs, or remove gatewayClassName; it is tried again."
         note = Note("ReconcileFailed", f"Cannot {what}: {error.message}. {step}", Level.WARNING)
         # Names drawn by the server and numbers in messages would make each failure look new.
         self._recorder.record(obj, note, same_as=kind_of_failure)

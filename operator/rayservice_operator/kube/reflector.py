@@ -36,11 +36,17 @@ CHILD_KINDS: Final = {
 }
 """Kinds of children and the label selector they are watched with."""
 
+OPTIONAL_KINDS: Final = {"Gateway": CREATED_BY_US, "HTTPRoute": CREATED_BY_US}
+"""Kinds of children that a cluster may lack, with their label selectors."""
+
 RELIST_S: Final = (240.0, 360.0)
 """A full list after a random time in this range finds what a watch has lost."""
 
 DEAF_AFTER: Final = 3
 """Lists in a row with news that a watch should have told. One may be chance: news on its way."""
+
+_ABSENT_RETRY_S: Final = 30.0
+"""How often an optional kind is looked for, in seconds."""
 
 _FIRST_RETRY_S: Final = 0.2
 _MAX_RETRY_S: Final = 10.0
@@ -55,7 +61,8 @@ _HINTS: Final = {
 class Reflector:
     """One list-watch. ``run`` goes on until cancelled, whatever the API server answers.
 
-    ``synced`` is set after the first full list. ``age()`` is the time in seconds since the last sign of life:
+    ``optional``: a kind that the API server may not know, or not let us see; it is looked for now and then without a
+    word. ``synced`` is set after the first full list. ``age()`` is the time in seconds since the last sign of life:
     a list, an event or a bookmark.
     """
 
@@ -67,6 +74,7 @@ class Reflector:
         namespace: str | None = None,
         *,
         labels: str = "",
+        optional: bool = False,
         relist_s: tuple[float, float] = RELIST_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +84,7 @@ class Reflector:
         self._api = api
         self._store = store
         self._labels = labels
+        self._optional = optional
         self._relist_s = relist_s
         self._monotonic = monotonic
         self._alive_at = self._tried_at = monotonic()
@@ -175,6 +184,10 @@ class Reflector:
         delay = min(_MAX_RETRY_S, _FIRST_RETRY_S * 2**self._failures) * random.uniform(0.7, 1.3)
         self._failures = min(self._failures + 1, 20)
         self._tried_at = self._monotonic()
+        if self._optional and isinstance(error, (NotFound, Forbidden)):
+            log.debug("%s: %s", self, error.message)
+            await asyncio.sleep(_ABSENT_RETRY_S * random.uniform(0.7, 1.3))
+            return
         if error is not None:
             hint = _HINTS.get(type(error), "")
             # A stream on which nothing came for a while, not even a bookmark, is opened anew: no news for people.

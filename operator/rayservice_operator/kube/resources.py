@@ -51,6 +51,8 @@ _TABLE = (
     ("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
     ("ControllerRevision", "apps", "v1", "controllerrevisions"),
     ("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
+    ("Gateway", "gateway.networking.k8s.io", "v1", "gateways"),
+    ("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
     ("RayService", "ray.io", "v1", "rayservices"),
     ("RayCluster", "ray.io", "v1", "rayclusters"),
     ("Lease", "coordination.k8s.io", "v1", "leases"),

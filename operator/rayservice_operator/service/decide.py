@@ -19,6 +19,7 @@ from rayservice_operator.service import (
     health,
     observe,
     revisions,
+    routes,
     shares,
     status,
     strategies,
@@ -136,8 +137,10 @@ def _managed(context: Context) -> Decision:
         actions += revisions.record(context.service, context.snapshot.revisions, _referred(context))
     built, built_notes = clusters.plan_clusters(context, target, plan)
     actions += built
-    actions += endpoints.plan_serve_labels(context, target, (active, pending), _split(context, target, plan))
-    actions += endpoints.plan_services(context, target, active or pending, split=plan.shares is not None)
+    split = _split(context, target, plan)
+    actions += endpoints.plan_serve_labels(context, target, (active, pending), split)
+    actions += endpoints.plan_services(context, target, active or pending, split=split is not None)
+    actions += routes.plan_routes(context, (active, pending), plan.shares)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     actions += retired
     return Decision(
@@ -157,8 +160,10 @@ def _managed(context: Context) -> Decision:
 
 
 def _split(context: Context, target: Target, plan: Plan) -> dict[str, set[str]] | None:
-    """The pods that requests go to while two clusters share them."""
-    return traffic.chosen(context, target, plan.shares) if plan.shares else None
+    """The pods that requests go to while two clusters share them; None for all, also where a gateway has weights."""
+    if plan.shares is None or routes.gateway_class(context.service):
+        return None
+    return traffic.chosen(context, target, plan.shares)
 
 
 def _never_active(context: Context, cluster: str) -> str:

@@ -42,8 +42,8 @@ def plan_services(context: Context, target: Target, view: ClusterView | None, *,
     return [Apply(obj) for obj in wanted if not covers(stored.get(name_of(obj)), obj)]
 
 
-def _owned(context: Context, obj: Manifest, name: str) -> Manifest:
-    """``obj`` as a child of the RayService."""
+def owned(context: Context, obj: Manifest, name: str) -> Manifest:
+    """``obj`` (a Service, unless the caller makes it another kind) as a child of the RayService."""
     labels = {
         **labels_of(obj),
         names.ORIGIN_NAME: context.name,
@@ -65,7 +65,7 @@ def _owned(context: Context, obj: Manifest, name: str) -> Manifest:
 
 def _head_service(context: Context, cluster: RayClusterView) -> Manifest:
     template = cluster_services.head_service(cluster)
-    return _owned(context, template, names.head_service_name(context.name))
+    return owned(context, template, names.head_service_name(context.name))
 
 
 def _all_named(context: Context, view: ClusterView) -> bool:
@@ -87,7 +87,7 @@ def _serve_service(context: Context, target: Target, cluster: RayClusterView, se
         "labels": {**labels_of(template), names.SERVE: names.serve_service_name(context.name)},
         "annotations": (template.get("metadata") or {}).get("annotations"),
     }
-    return _owned(context, {"metadata": meta, "spec": spec}, serve_service_name(context.service))
+    return owned(context, {"metadata": meta, "spec": spec}, serve_service_name(context.service))
 
 
 def plan_serve_labels(

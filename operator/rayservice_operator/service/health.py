@@ -13,7 +13,7 @@ from rayservice_operator.core.conditions import Condition, Status, find
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
-from rayservice_operator.service import rollback, undo
+from rayservice_operator.service import rollback, routes, undo
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
@@ -164,7 +164,8 @@ def on_the_way(picture: Picture) -> str:
     plan = picture.plan
     if plan.shares is None:
         return picture.standing.message
-    shares = incremental.describe(plan.active, plan.pending, plan.shares)
+    shares = " ".join([incremental.describe(plan.active, plan.pending, plan.shares), routes.trouble(picture.context)])
+    shares = shares.strip()
     return f"Going back. {shares}" if plan.back else f"{shares} {picture.standing.message}"
 
 

@@ -7,13 +7,18 @@ back to false meanwhile; only then is the service resumed.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
 from rayservice_operator.core.conditions import Condition, find, is_true
 from rayservice_operator.core.decision import Action, Delete
 from rayservice_operator.core.objects import is_terminating, ref
+from rayservice_operator.service import routes
 from rayservice_operator.service.context import Context
+
+GOING: Final = frozenset({"Service", *routes.KINDS})
+"""Kinds of children that a suspended service must not have (facts: KubeRay 3.6)."""
 
 
 class Suspension(enum.StrEnum):
@@ -39,7 +44,7 @@ def state(context: Context) -> Suspension:
 
 def leftovers(context: Context) -> list[Action]:
     """Deletions of everything that a suspended service must not have; empty when deletion of all was asked for."""
-    services = [c for c in context.snapshot.children if c.get("kind") == "Service" and not is_terminating(c)]
+    services = [c for c in context.snapshot.children if c.get("kind") in GOING and not is_terminating(c)]
     return [
         *(view.deletion() for view in context.clusters.values() if view.live),
         *(Delete(ref(service)) for service in services),
@@ -48,7 +53,7 @@ def leftovers(context: Context) -> list[Action]:
 
 def all_gone(context: Context) -> bool:
     """Whether clusters, their pods and the services have left."""
-    services = [c for c in context.snapshot.children if c.get("kind") == "Service"]
+    services = [c for c in context.snapshot.children if c.get("kind") in GOING]
     return not context.clusters and not services and not any(context.snapshot.pods.values())
 
 

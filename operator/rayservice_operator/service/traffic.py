@@ -12,6 +12,7 @@ from typing import Any
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, uid_of
+from rayservice_operator.service import routes
 from rayservice_operator.service.apps import fresh, is_ready
 from rayservice_operator.service.context import ClusterView, Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
@@ -52,7 +53,9 @@ def chosen(context: Context, target: Target, shares: Shares) -> dict[str, set[st
 
 
 def arrived(context: Context, target: Target, shares: Shares) -> bool:
-    """Whether the cluster's network has followed: the endpoints of the serve service are those that were chosen."""
+    """Whether the cluster's network has followed: the gateway's weights, or the endpoints of the serve service."""
+    if routes.gateway_class(context.service):
+        return routes.arrived(context, shares)
     wanted = chosen(context, target, shares)
     return all(endpoint_pods(context, cluster) == pods for cluster, pods in wanted.items())
 
