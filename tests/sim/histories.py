@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from tests.sim.apiserver import WRITES, Name
 from tests.sim.invariants import BrokenInvariantError
 from tests.sim.process import Killed, Process, advance
 from tests.sim.scenarios import create
-from tests.sim.simulation import Everything, Orderly, Stages, attempt, new, service, user
+from tests.sim.simulation import Everything, Orderly, attempt, new, service, user
 from tests.sim.world import ready
 
 STEPS: Final = 500
@@ -77,27 +78,33 @@ class RoughGate:
         return self.dice.rng.choice(errors)()
 
 
+@functools.cache
+def _serving() -> Everything:
+    """A service that has come up in good order: where most histories begin. Fork it."""
+    everything = new(create())
+    Orderly(everything).finish(idle_s=1.0)
+    return everything
+
+
 @dataclass
 class History:
     """One seed's history. ``run`` plays it and then lets everything settle in good order."""
 
     seed: int
     steps: int = STEPS
-    everything: Everything = field(default_factory=new)
     images: tuple[str, ...] = ("ray:a", "ray:b", "ray:c")
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.dice = Dice(self.rng, self.rng.choice([0.0, 0.0, 0.05, 0.2]), self.rng.choice([0.0, 0.0, 0.005, 0.03]))
-        self.world, self.monitor = self.everything.world, self.everything.monitor
         self.calm = self.rng.random() < 0.4
         # Each seed does a few kinds of edits at a pace of its own: what is mixed always gets nowhere.
         self.kinds = set(self.rng.sample(range(len(self._edits())), self.rng.randrange(1, 4))) | {0}
         self.pace = {what: self.rng.choice([0.3, 1.0, 3.0]) for what in ("time", "edit", "fault", "deliver", "look")}
-        if self.rng.random() < 0.8:
-            self.everything.stages = Stages((create(),))
-            Orderly(self.everything).finish(idle_s=1.0)
-        else:
+        begun = self.rng.random() < 0.8
+        self.everything = _serving().fork() if begun else new()
+        self.world, self.monitor = self.everything.world, self.everything.monitor
+        if not begun:
             self.world.server.create("kubectl", m.rayservice())
         self.working: list[Coroutine[Any, Any, None]] = []
         self.trace: list[str] = []
