@@ -116,6 +116,7 @@ class Orderly:
 
     def finish(self, idle_s: float = IDLE_S) -> None:
         """Through all stages to the end state, and then nothing may be written any more."""
+        self._stage_time = self.world.now
         deadline = self.world.now + LIMIT_S
         stages = self.everything.stages
         while not (stages.over and self.quiet()):

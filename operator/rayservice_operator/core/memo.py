@@ -24,11 +24,10 @@ class Memo(Generic[V]):
     def get(self, question: Any, answer: Callable[[], V]) -> V:
         """The answer to ``question`` (JSON data), worked out by ``answer`` if it is not known."""
         key = hashlib.blake2b(json.dumps(question).encode(), digest_size=16).digest()
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = answer()
+        if key in self._known:
+            self._known.move_to_end(key)
+        else:
+            self._known[key] = answer()
             if len(self._known) > self._size:
                 self._known.popitem(last=False)
-        else:
-            self._known.move_to_end(key)
-        return known
+        return self._known[key]
