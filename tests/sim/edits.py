@@ -63,6 +63,7 @@ def _revision(status: Manifest) -> str:
 IMAGES: Final = ("ray:a", "ray:b", "ray:c")
 GREETINGS: Final = ("hello", "good day", "good evening")
 PATHS: Final = ("demo:app", "broken:app", "refused:app")
+STRATEGIES: Final = ("NewCluster", "InPlace", "None")
 
 EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     "image": tuple(spec(f"image {image}", rayClusterConfig=m.cluster_spec(image)) for image in IMAGES),
@@ -86,7 +87,7 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
         spec(f"{workers} workers", rayClusterConfig=m.cluster_spec(workers=workers)) for workers in (1, 2, 3)
     ),
     "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
-    "strategy": tuple(spec(f"strategy {name}", upgradeStrategy={"type": name}) for name in ("NewCluster", "None")),
+    "strategy": tuple(spec(f"strategy {name}", upgradeStrategy={"type": name}) for name in STRATEGIES),
     "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
     "verbs": (
         annotation(names.PROMOTE, _upgraded_to),

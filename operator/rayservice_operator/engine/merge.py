@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from rayservice_operator.core.objects import Manifest
 
-
 _SCALAR: Final = (str, int, float, bool)
 """Asked first: most values are, and it is cheaper to see than that something is no Mapping."""
 
