@@ -19,7 +19,7 @@ from rayservice_operator.kube.api import Listing, Propagation, WatchEvent, Watch
 from rayservice_operator.kube.errors import AlreadyExists, ApiError, Conflict, Invalid, NotFound
 from rayservice_operator.kube.resources import resource
 from tests.sim import fields
-from tests.sim.schema import GENERATION_KINDS, STATUS_KINDS, admit, clone
+from tests.sim.schema import GENERATION_KINDS, STATUS_KINDS, admit, admit_status, clone
 
 FIRST_VERSION = 1000
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -73,6 +73,7 @@ class Server:
     uids: int = 0
     names: int = 0
     _kinds: dict[str, list[Manifest]] = field(default_factory=dict)
+    _labelled: dict[tuple[str, str], dict[str, list[Manifest]]] = field(default_factory=dict)
 
     # --- reading
 
@@ -85,6 +86,16 @@ class Server:
         known = self._kinds.get(kind)
         if known is None:
             known = self._kinds[kind] = [self.objects[name] for name in sorted(self.objects) if name.kind == kind]
+        return known
+
+    def labelled(self, kind: str, label: str) -> dict[str, list[Manifest]]:
+        """All objects of a kind that have the label, by its value."""
+        known = self._labelled.get((kind, label))
+        if known is None:
+            known = self._labelled[kind, label] = {}
+            for obj in self.kind(kind):
+                if (value := labels_of(obj).get(label)) is not None:
+                    known.setdefault(value, []).append(obj)
         return known
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Server:
@@ -241,13 +252,12 @@ class Server:
         return live
 
     def _patched(self, by: str, live: Manifest, new: Manifest, *, status: bool = False) -> Manifest:
+        """What a patch made of ``live``; parts of both may be the same objects, which are not changed in place."""
+        if status:
+            return self._status_patched(by, live, new)
+        new = clone(new)
         if live["kind"] in STATUS_KINDS:
-            if status:
-                new = {**live, "status": new.get("status")}
-                if new["status"] is None:
-                    del new["status"]
-                new = clone(new)
-            elif "status" in live:
+            if "status" in live:
                 new["status"] = live["status"]
             else:
                 new.pop("status", None)
@@ -256,8 +266,6 @@ class Server:
                 new["metadata"][key] = live["metadata"][key]
         _checked(new, live)
         self._bump(live, new)
-        if status:  # nobody applies a status, so nobody asks who owns what in it
-            return self._store(by, "patch_status", live, new)
         before, after = fields.leaves(live), fields.leaves(new)
         changed = frozenset(path for path, value in after.items() if path not in before or before[path] != value)
         owners = self.owners[uid_of(live)]
@@ -266,6 +274,16 @@ class Server:
         owners[mine] = owners.get(mine, frozenset()) | changed
         self.owners[uid_of(live)] = {manager: owned for manager, owned in owners.items() if owned}
         return self._store(by, "patch", live, new)
+
+    def _status_patched(self, by: str, live: Manifest, new: Manifest) -> Manifest:
+        """Nothing but ``status`` changes, and nobody applies a status, so nobody asks who owns what in it."""
+        written = {**live, "metadata": dict(live["metadata"])}
+        if new.get("status") is None:
+            written.pop("status", None)
+        else:
+            written["status"] = clone(new["status"])
+        _raise_for(written, admit_status(written))
+        return self._store(by, "patch_status", live, written)
 
     def _bump(self, live: Manifest, new: Manifest) -> None:
         kind = live["kind"]
@@ -300,7 +318,10 @@ class Server:
 
     def _tell(self, change: Logged) -> None:
         self.log.append(change)
-        self._kinds.pop(change.newest["kind"], None)
+        kind = change.newest["kind"]
+        self._kinds.pop(kind, None)
+        for known in [key for key in self._labelled if key[0] == kind]:
+            del self._labelled[known]
         for watcher in self.watchers:
             watcher(change)
 
@@ -437,7 +458,10 @@ def selected(obj: Manifest, labels: str) -> bool:
 
 
 def _checked(new: Manifest, old: Manifest | None) -> None:
-    problems = admit(new, old)
+    _raise_for(new, admit(new, old))
+
+
+def _raise_for(new: Manifest, problems: Sequence[str]) -> None:
     if problems:
         raise Invalid(422, "Invalid", f"{new['kind']} {name_of(new)!r} is invalid: {'; '.join(problems)}")
 
@@ -455,9 +479,10 @@ def _title(obj: Manifest) -> str:
 
 
 def _merge(target: Any, patch: Any) -> Any:
+    """RFC 7386; what the patch does not touch is the same object in the result."""
     if not isinstance(patch, dict):
-        return clone(patch)
-    result = clone(target) if isinstance(target, dict) else {}
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
             result.pop(key, None)

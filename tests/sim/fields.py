@@ -6,7 +6,7 @@ An object is a set of leaf paths. A path's element is a map key, or for lists th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tests.sim.schema import clone
@@ -54,24 +54,26 @@ def _keys(kind: str, dotted: str) -> tuple[str, ...] | None:
 
 def leaves(obj: Mapping[str, Any]) -> dict[Path, Any]:
     """Every leaf with its value."""
-    return dict(_leaves(obj, str(obj["kind"]), (), ""))
+    found: dict[Path, Any] = {}
+    _collect(found, obj, str(obj["kind"]), (), "")
+    return found
 
 
-def _leaves(value: Any, kind: str, path: Path, dotted: str) -> Iterator[tuple[Path, Any]]:
+def _collect(found: dict[Path, Any], value: Any, kind: str, path: Path, dotted: str) -> None:
     if dotted in _NOT_OWNED:
         return
-    if isinstance(value, Mapping) and value and dotted not in _ATOMIC.get(kind, ()):
+    if isinstance(value, dict) and value and dotted not in _ATOMIC.get(kind, ()):
         for key, inner in value.items():
-            yield from _leaves(inner, kind, (*path, key), f"{dotted}.{key}".lstrip("."))
+            _collect(found, inner, kind, (*path, key), f"{dotted}.{key}" if dotted else key)
         return
     keys = _keys(kind, dotted) if isinstance(value, list) and value else None
     if keys is None:
-        yield path, value
+        found[path] = value
         return
     for item in value:
         element = tuple((key, item.get(key, "TCP" if key == "protocol" else None)) for key in keys)
         for key, inner in item.items():
-            yield from _leaves(inner, kind, (*path, element, key), f"{dotted}.{key}")
+            _collect(found, inner, kind, (*path, element, key), f"{dotted}.{key}")
 
 
 def merge(live: Mapping[str, Any], applied: Mapping[Path, Any], dropped: set[Path]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from rayservice_operator.api import names
-from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, ref, uid_of
 from rayservice_operator.kube.errors import (
     ApiError,
     ServerError,
@@ -16,14 +15,16 @@ from rayservice_operator.kube.errors import (
     Unreachable,
 )
 from tests.sim import manifests as m
-from tests.sim.apiserver import WRITES, Name
+from tests.sim.apiserver import WRITES
+from tests.sim.edits import CALM, EDITS
+from tests.sim.faults import FAULTS, HARMLESS, mend
 from tests.sim.invariants import BrokenInvariantError
 from tests.sim.process import Killed, Process, advance
 from tests.sim.scenarios import create
-from tests.sim.simulation import Everything, Orderly, Stages, attempt, new, service, user
-from tests.sim.world import ready
+from tests.sim.simulation import Everything, Orderly, attempt, new, service, user
 
 STEPS: Final = 500
+RESTART: Final = "restart the operator"
 WORKERS: Final = 2
 """Reconciles that run side by side, interleaved at every call of the API."""
 
@@ -77,27 +78,33 @@ class RoughGate:
         return self.dice.rng.choice(errors)()
 
 
+@functools.cache
+def serving() -> Everything:
+    """A service that has come up in good order: where most histories begin. Fork it."""
+    everything = new(create())
+    Orderly(everything).finish(idle_s=1.0)
+    return everything
+
+
 @dataclass
 class History:
     """One seed's history. ``run`` plays it and then lets everything settle in good order."""
 
     seed: int
     steps: int = STEPS
-    everything: Everything = field(default_factory=new)
-    images: tuple[str, ...] = ("ray:a", "ray:b", "ray:c")
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         self.dice = Dice(self.rng, self.rng.choice([0.0, 0.0, 0.05, 0.2]), self.rng.choice([0.0, 0.0, 0.005, 0.03]))
-        self.world, self.monitor = self.everything.world, self.everything.monitor
         self.calm = self.rng.random() < 0.4
         # Each seed does a few kinds of edits at a pace of its own: what is mixed always gets nowhere.
-        self.kinds = set(self.rng.sample(range(len(self._edits())), self.rng.randrange(1, 4))) | {0}
+        self.kinds = ["image", *self.rng.sample(sorted(EDITS), self.rng.randrange(1, 4))]
+        self.faults = [RESTART, *(what for what in FAULTS if not self.calm or what in HARMLESS)]
         self.pace = {what: self.rng.choice([0.3, 1.0, 3.0]) for what in ("time", "edit", "fault", "deliver", "look")}
-        if self.rng.random() < 0.8:
-            self.everything.stages = Stages((create(),))
-            Orderly(self.everything).finish(idle_s=1.0)
-        else:
+        begun = self.rng.random() < 0.8
+        self.everything = serving().fork() if begun else new()
+        self.world, self.monitor = self.everything.world, self.everything.monitor
+        if not begun:
             self.world.server.create("kubectl", m.rayservice())
         self.working: list[Coroutine[Any, Any, None]] = []
         self.trace: list[str] = []
@@ -134,13 +141,9 @@ class History:
 
     def settle(self) -> None:
         """Faults end; in good order everything must come right."""
-        self.world.hung.clear()
-        self.world.stuck = False
-        self.world.gpus = 1000
-        user(self.world, {"spec": {"suspend": False}}) if service(self.world) else None
-        fix = {"serveConfigV2": m.serve_config(greeting="fixed"), "upgradeStrategy": None}
+        mend(self.world)
         if service(self.world):
-            user(self.world, {"spec": fix})
+            user(self.world, CALM)
         for coroutine in self.working:
             coroutine.close()
         Orderly(self.everything).finish(idle_s=60.0)
@@ -200,90 +203,17 @@ class History:
         self.rng.choice(list(self.process.informers.values())).relist()
 
     def _edit(self) -> None:
-        name, patch = self.rng.choice([e for number, e in enumerate(self._edits()) if number in self.kinds])
-        self.trace.append(name)
-        if service(self.world) is None:
-            self.world.server.create("kubectl", m.rayservice(self.rng.choice(self.images)))
-        else:
-            user(self.world, {"spec": patch})
-
-    def _edits(self) -> list[tuple[str, dict[str, Any]]]:
-        image = self.rng.choice(self.images)
-        greeting = self.rng.choice(["hello", "good day", "good evening"])
-        path = self.rng.choice(["demo:app", "demo:app", "broken:app", "refused:app"])
-        return [
-            (f"image {image}", {"rayClusterConfig": m.cluster_spec(image)}),
-            (f"image {image}", {"rayClusterConfig": m.cluster_spec(image)}),
-            (f"config {path} {greeting}", {"serveConfigV2": m.serve_config(path, greeting=greeting)}),
-            (
-                f"image {image} and config {path}",
-                {"rayClusterConfig": m.cluster_spec(image), "serveConfigV2": m.serve_config(path)},
-            ),
-            ("threshold", {"deploymentUnhealthySecondThreshold": self.rng.choice([1, 10])}),
-            ("invalid config", {"serveConfigV2": "applications: 5"}),
-            ("workers", {"rayClusterConfig": m.cluster_spec(image, workers=self.rng.randrange(1, 4))}),
-            ("suspend", {"suspend": True}),
-            ("resume", {"suspend": False}),
-            ("strategy", {"upgradeStrategy": {"type": self.rng.choice(["NewCluster", "None"])}}),
-        ]
+        edit = self.rng.choice(EDITS[self.rng.choice(self.kinds)])
+        self.trace.append(edit.what)
+        edit.apply(self.world)
 
     def _fault(self) -> None:
-        pods = [p for p in self.world.pods() if not is_terminating(p)]
-        clusters = [c for c in self.world.server.kind("RayCluster") if not is_terminating(c)]
-        choices: list[tuple[str, Callable[[], None]]] = [("restart the operator", self.start), ("gpus", self._gpus)]
-        if pods and not self.calm:
-            pod = self.rng.choice(pods)
-            choices += [
-                (f"kill {name_of(pod)}", lambda: self._strike(pod, self.world.kill)),
-                (f"drain {name_of(pod)}", lambda: self._strike(pod, self.world.drain)),
-            ]
-            choices.append((f"hang {name_of(pod)}", lambda: self._hang(uid_of(pod))))
-        if clusters:
-            cluster = self.rng.choice(clusters)
-            choices.append((f"autoscale {name_of(cluster)}", lambda: self._autoscale(cluster)))
-            if not self.calm:
-                choices.append((f"delete {name_of(cluster)}", lambda: self._delete(cluster)))
-        what, do = self.rng.choice(choices)
-        self.trace.append(what)
-        do()
-
-    def _strike(self, pod: Manifest, blow: Callable[[Manifest], None]) -> None:
-        """Only the loss of a serving cluster's head, or of its only pod that serves, may be felt by clients."""
-        serving = self.world.serving(names.serve_service_name(m.NAME))
-        head = labels_of(pod).get(names.NODE_TYPE) == names.HEAD
-        mates = {name_of(p) for p in self.world.pods(labels_of(pod).get(names.CLUSTER))}
-        if head:
-            self.monitor.behead(labels_of(pod).get(names.CLUSTER, ""))
-        if (head and mates & set(serving)) or set(serving) <= {name_of(pod)}:
-            self.monitor.excuse()
-        blow(pod)
-
-    def _gpus(self) -> None:
-        self.world.gpus = self.rng.choice([2, 3, 4, 1000])
-
-    def _hang(self, uid: str) -> None:
-        self.world.hung ^= {uid}
-
-    def _delete(self, cluster: Any) -> None:
-        self.monitor.excuse()
-        self.world.server.delete(
-            "kubectl", ref(cluster), None, "Foreground" if self.rng.random() < 0.5 else "Background"
-        )
-
-    def _autoscale(self, cluster: Any) -> None:
-        live = self.world.server.find(Name("RayCluster", m.NAMESPACE, name_of(cluster)))
-        if live is None:
-            return
-        workers = [
-            name_of(p)
-            for p in self.world.pods(name_of(cluster))
-            if labels_of(p)[names.NODE_TYPE] == names.WORKER and ready(p)
-        ]
-        group = live["spec"]["workerGroupSpecs"][0]
-        if workers and self.rng.random() < 0.5:
-            self.world.autoscale(live, 0, max(0, group["replicas"] - 1), [self.rng.choice(workers)])
+        what = self.rng.choice(self.faults)
+        if what == RESTART:
+            self.trace.append(what)
+            self.start()
         else:
-            self.world.autoscale(live, 0, min(group["maxReplicas"], group["replicas"] + 1), [])
+            self.trace.append(f"{what} {FAULTS[what](self.world, self.monitor, self.rng.choice)}")
 
 
 def play(seed: int, steps: int = STEPS) -> History:

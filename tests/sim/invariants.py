@@ -5,6 +5,8 @@ The monitor looks at the simulated cluster itself, never at what the operator be
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +53,7 @@ class Monitor:
     last_write: float = 0.0
     burst: int = 0
     burst_at: float = 0.0
+    _checked: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         self.world.server.watchers.append(self.on_change)
@@ -137,7 +140,7 @@ class Monitor:
         stalled = find(conditions, "Stalled") or {}
         if stalled.get("reason") == "ValidationFailed" or is_true(conditions, "Suspending"):
             return
-        declared = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+        declared = _declared(service["spec"]["serveConfigV2"])
         apps = [(app, serve.apps.get(app["name"])) for app in declared]
         if stalled.get("reason") == "DeployFailed" and not _role(status, "pending"):
             failed = [app for want, app in apps if app and _same(app.config, want) and app.broken]
@@ -235,7 +238,11 @@ class Monitor:
     # --- each step
 
     def check(self) -> None:
-        """After each step of anybody."""
+        """After each step of anybody; again only when something has happened in the cluster."""
+        moment = self.world.moment()
+        if moment == self._checked:
+            return
+        self._checked = moment
         for service in self.world.server.kind("RayService"):
             self._endpoints(service)
         for cluster in self.world.server.kind("RayCluster"):
@@ -305,6 +312,13 @@ class Monitor:
 
     def _fail(self, what: str) -> None:
         raise BrokenInvariantError(what)
+
+
+@functools.cache
+def _declared(text: str) -> Sequence[Manifest]:
+    """Applications of a serve config; every status written is compared with one of a few."""
+    applications: Sequence[Manifest] = yaml.safe_load(text)["applications"]
+    return applications
 
 
 def _role(status: Manifest, role: str) -> str:

@@ -75,9 +75,9 @@ class Informer:
     def fetch(self) -> dict[str, deque[WatchEvent]]:
         """Events that wait, by UID."""
         log = self.world.server.log
-        while self.position < len(log):
-            change = log[self.position]
-            self.position += 1
+        news = log[self.position :] if self.position < len(log) else ()
+        self.position = len(log)
+        for change in news:
             if change.newest["kind"] != self.kind:
                 continue
             event = as_event(change, self.labels)

@@ -53,9 +53,9 @@ GENERATION_KINDS = frozenset(
 def clone(value: Any) -> Any:
     """A deep copy of JSON."""
     if isinstance(value, dict):
-        return {key: clone(inner) for key, inner in value.items()}
+        return {key: clone(inner) if isinstance(inner, (dict, list)) else inner for key, inner in value.items()}
     if isinstance(value, list):
-        return [clone(inner) for inner in value]
+        return [clone(inner) if isinstance(inner, (dict, list)) else inner for inner in value]
     return value
 
 
@@ -68,6 +68,16 @@ def admit(obj: Manifest, old: Manifest | None) -> list[str]:
     if obj["kind"] in BUILTIN:
         BUILTIN[obj["kind"]](obj, old)
     return list(_immutable(obj, old))
+
+
+def admit_status(obj: Manifest) -> list[str]:
+    """The same for a write to the status subresource, where only ``status`` is new."""
+    schema = crd_schema(obj["kind"])
+    if schema is None or "status" not in obj:
+        return []
+    known = schema["properties"]["status"]
+    _walk(obj["status"], known, top=False)
+    return list(_problems(obj["status"], known, "status"))
 
 
 @functools.cache

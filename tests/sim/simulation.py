@@ -79,7 +79,7 @@ class ForkingGate(OpenGate):
     def __init__(self, everything: Everything) -> None:
         self.everything = everything
         self.forks: list[tuple[str, Everything]] = []
-        self._last: tuple[float, int, int] | None = None
+        self._last: tuple[object, ...] | None = None
 
     async def before(self, verb: str, target: str) -> None:
         if verb in WRITES:
@@ -91,8 +91,7 @@ class ForkingGate(OpenGate):
 
     def put(self, what: str) -> None:
         """Also around each PUT of a serve config. Behind one write and before the next is the same moment."""
-        world = self.everything.world
-        moment = (world.now, world.server.version, sum(len(serve.puts) for serve in world.serves.values()))
+        moment = self.everything.world.moment()
         if moment != self._last:
             self._last = moment
             self.forks.append((what, self.everything.fork()))
@@ -117,6 +116,7 @@ class Orderly:
 
     def finish(self, idle_s: float = IDLE_S) -> None:
         """Through all stages to the end state, and then nothing may be written any more."""
+        self._stage_time = self.world.now
         deadline = self.world.now + LIMIT_S
         stages = self.everything.stages
         while not (stages.over and self.quiet()):

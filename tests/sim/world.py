@@ -94,10 +94,14 @@ class World:
         """Epoch seconds."""
         return self.clock.now()
 
+    def moment(self) -> tuple[object, ...]:
+        """Differs from that of before whenever requests may be answered otherwise than before."""
+        return self.server.version, self.now, sum(len(serve.puts) for serve in self.serves.values()), len(self.serves)
+
     def pods(self, cluster: str | None = None) -> list[Manifest]:
         """All pods, or those of one RayCluster."""
-        pods = self.server.kind("Pod")
-        return [pod for pod in pods if cluster is None or labels_of(pod).get(names.CLUSTER) == cluster]
+        server = self.server
+        return server.kind("Pod") if cluster is None else server.labelled("Pod", names.CLUSTER).get(cluster, [])
 
     def head(self, cluster: str) -> Manifest | None:
         """The newest head pod that runs."""

@@ -23,6 +23,7 @@ from rayservice_operator.api.raycluster import (
     parse_raycluster,
 )
 from rayservice_operator.core.config import OperatorConfig
+from rayservice_operator.core.memo import Memo
 from rayservice_operator.core.objects import (
     Manifest,
     annotations_of,
@@ -244,11 +245,15 @@ class ClusterView:
 
 
 def view_of(cluster: Manifest, config: OperatorConfig) -> ClusterView:
-    """Parse a RayCluster.
+    """Parse a RayCluster: its name and spec, no decision reads the status but as JSON.
 
     :raises SpecError: naming every field whose shape is wrong.
     """
-    return ClusterView(cluster, parse_raycluster(cluster), config)
+    declared: Manifest = {"metadata": {"name": name_of(cluster)}, "spec": cluster.get("spec")}
+    return ClusterView(cluster, _parsed.get(declared, lambda: parse_raycluster(declared)), config)
+
+
+_parsed: Final[Memo[RayCluster]] = Memo(4096)
 
 
 def digest(value: Any, length: int = 32) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rayservice_operator.core.objects import Manifest
+
+_SCALAR: Final = (str, int, float, bool)
+"""Asked first: most values are, and it is cheaper to see than that something is no Mapping."""
 
 
 def merge_diff(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
@@ -20,7 +23,7 @@ def merge_diff(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest
         if new is None:
             if key in stored:
                 patch[key] = None
-        elif isinstance(new, Mapping):
+        elif not isinstance(new, _SCALAR) and isinstance(new, Mapping):
             if not isinstance(old, Mapping):
                 patch[key] = without_nulls(new)
             elif inner := merge_diff(old, new):
@@ -43,6 +46,8 @@ def _same(one: Any, other: Any) -> bool:
 
 def without_nulls(value: Any) -> Any:
     """``value`` as the API server would store it: object members that are null are not there."""
+    if isinstance(value, _SCALAR):
+        return value
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.api.rayservice import parse_rayservice
@@ -13,6 +13,7 @@ from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_rayservice
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Delete
+from rayservice_operator.core.memo import Memo
 from rayservice_operator.core.objects import (
     Manifest,
     annotations_of,
@@ -260,13 +261,24 @@ def build(snapshot: ServiceSnapshot, now: float) -> Context:
     return Context(snapshot, now, violations, _target(snapshot, violations), clusters)
 
 
+_refusals: Final[Memo[tuple[Violation, ...]]] = Memo(4096)
+
+
 def refusals(service: Manifest) -> tuple[Violation, ...]:
-    """Everything that is wrong with the present spec."""
+    """Everything that is wrong with the present spec: what is asked each time, and changes with an edit only."""
+    declared: Manifest = {
+        "metadata": {"name": name_of(service), "annotations": annotations_of(service)},
+        "spec": service["spec"],
+    }
+    return _refusals.get(declared, lambda: _violations(declared))
+
+
+def _violations(declared: Manifest) -> tuple[Violation, ...]:
     try:
-        parsed = parse_rayservice(service)
+        parsed = parse_rayservice(declared)
     except SpecError as error:
         return tuple(error.violations)
-    return tuple(validate_rayservice(service, parsed))
+    return tuple(validate_rayservice(declared, parsed))
 
 
 def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Target | None:

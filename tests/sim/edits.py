@@ -1,0 +1,104 @@
+"""What people do to the RayService in a history, as a table: each kind of edit with its variants.
+
+Random histories (``histories``) and Hypothesis (``test_histories_shrunk``) draw from it. A new feature's fields and
+annotations belong here, and what must be taken back before a history can come to its end into ``CALM``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Final
+
+from rayservice_operator.api import names
+from rayservice_operator.core.objects import Manifest
+from tests.sim import manifests as m
+from tests.sim.simulation import service, user
+from tests.sim.world import World
+
+
+@dataclass(frozen=True)
+class Edit:
+    """``patch`` makes a merge patch of the RayService from what is stored of it."""
+
+    what: str
+    patch: Callable[[Manifest], Manifest]
+
+    def __repr__(self) -> str:
+        return f"<{self.what}>"
+
+    def apply(self, world: World) -> None:
+        """As ``kubectl patch --type merge``; creates the service where there is none."""
+        stored = service(world)
+        if stored is None:
+            world.server.create("kubectl", m.rayservice())
+        else:
+            user(world, self.patch(stored))
+
+
+def spec(what: str, **fields: Any) -> Edit:
+    """Fields of the spec."""
+    return Edit(what, lambda _: {"spec": fields})
+
+
+def annotation(key: str, value: str | Callable[[Manifest], str] | None) -> Edit:
+    """``kubectl annotate``: a value, its removal, or one that follows from the status."""
+
+    def patch(stored: Manifest) -> Manifest:
+        text = value(stored.get("status") or {}) if callable(value) else value
+        return {"metadata": {"annotations": {key: text}}}
+
+    return Edit(f"{key} {'removed' if value is None else value if isinstance(value, str) else 'of the moment'}", patch)
+
+
+def _upgraded_to(status: Manifest) -> str:
+    return str((status.get("upgrade") or {}).get("to") or "nothing")
+
+
+def _revision(status: Manifest) -> str:
+    return str(max(1, int((status.get("applied") or {}).get("revision") or 2) - 1))
+
+
+IMAGES: Final = ("ray:a", "ray:b", "ray:c")
+GREETINGS: Final = ("hello", "good day", "good evening")
+PATHS: Final = ("demo:app", "broken:app", "refused:app")
+STRATEGIES: Final = ("NewCluster", "InPlace", "None")
+
+EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
+    "image": tuple(spec(f"image {image}", rayClusterConfig=m.cluster_spec(image)) for image in IMAGES),
+    "config": tuple(
+        spec(f"config {path} {greeting}", serveConfigV2=m.serve_config(path, greeting=greeting))
+        for path, greeting in product(("demo:app", *PATHS), GREETINGS)
+    ),
+    "both": tuple(
+        spec(
+            f"image {image} and config {path}",
+            rayClusterConfig=m.cluster_spec(image),
+            serveConfigV2=m.serve_config(path),
+        )
+        for image, path in product(IMAGES, PATHS)
+    ),
+    "threshold": tuple(
+        spec(f"threshold {seconds} s", deploymentUnhealthySecondThreshold=seconds) for seconds in (1, 10)
+    ),
+    "invalid": (spec("invalid config", serveConfigV2="applications: 5"),),
+    "workers": tuple(
+        spec(f"{workers} workers", rayClusterConfig=m.cluster_spec(workers=workers)) for workers in (1, 2, 3)
+    ),
+    "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
+    "strategy": tuple(spec(f"strategy {name}", upgradeStrategy={"type": name}) for name in STRATEGIES),
+    "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
+    "verbs": (
+        annotation(names.PROMOTE, _upgraded_to),
+        annotation(names.ABORT, _upgraded_to),
+        annotation(names.UNDO, _revision),
+        *(annotation(names.RETRY, value) for value in ("1", "2")),
+    ),
+}
+
+CALM: Final[Manifest] = {
+    "metadata": {"annotations": {names.PAUSE: None, names.UNDO: None}},
+    "spec": {"suspend": False, "serveConfigV2": m.serve_config(greeting="fixed"), "upgradeStrategy": None},
+}
+"""Merge patch after which every history must come right."""
