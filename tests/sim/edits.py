@@ -63,7 +63,13 @@ def _revision(status: Manifest) -> str:
 IMAGES: Final = ("ray:a", "ray:b", "ray:c")
 GREETINGS: Final = ("hello", "good day", "good evening")
 PATHS: Final = ("demo:app", "broken:app", "refused:app")
-STRATEGIES: Final = ("NewCluster", "InPlace", "None")
+_STEPS: Final = {"maxSurgePercent": 100, "stepSizePercent": 50, "intervalSeconds": 2}
+_IN_STEPS: Final = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": _STEPS}
+STRATEGIES: Final[Mapping[str, Manifest]] = {
+    **{name: {"type": name, "clusterUpgradeOptions": None} for name in ("NewCluster", "InPlace", "Recreate", "None")},
+    "in steps": _IN_STEPS,
+    "by gateway": {**_IN_STEPS, "clusterUpgradeOptions": {**_STEPS, "gatewayClassName": "sim"}},
+}
 
 EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     "image": tuple(spec(f"image {image}", rayClusterConfig=m.cluster_spec(image)) for image in IMAGES),
@@ -87,7 +93,7 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
         spec(f"{workers} workers", rayClusterConfig=m.cluster_spec(workers=workers)) for workers in (1, 2, 3)
     ),
     "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
-    "strategy": tuple(spec(f"strategy {name}", upgradeStrategy={"type": name}) for name in STRATEGIES),
+    "strategy": tuple(spec(f"strategy {name}", upgradeStrategy=how) for name, how in STRATEGIES.items()),
     "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
     "verbs": (
         annotation(names.PROMOTE, _upgraded_to),

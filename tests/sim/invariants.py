@@ -49,6 +49,7 @@ class Monitor:
     down: set[str] = field(default_factory=set)
     demoted: dict[str, float] = field(default_factory=dict)
     beheaded: dict[str, float] = field(default_factory=dict)
+    recreating: dict[str, float] = field(default_factory=dict)
     writes: int = 0
     last_write: float = 0.0
     burst: int = 0
@@ -74,6 +75,8 @@ class Monitor:
         if change.by == names.FIELD_MANAGER:
             self._count(change)
         kind = change.newest["kind"]
+        if kind == "RayService" and any(_recreates(obj) for obj in (change.old, change.new)):
+            self.recreating[name_of(change.newest)] = self.world.now  # what was decided under it may still be done
         if kind == "RayService" and change.verb == "patch_status" and change.new is not None:
             self._status_written((change.old or {}).get("status") or {}, change.new)
         if kind == "RayCluster":
@@ -190,7 +193,7 @@ class Monitor:
         service, name = self._owner(cluster), name_of(cluster)
         if service is None or is_terminating(service) or _suspending(service):
             return
-        if (service["spec"].get("upgradeStrategy") or {}).get("type") == "Recreate":
+        if self.world.now - self.recreating.get(name_of(service), -FAULT_S) < FAULT_S:
             self.ready_once.discard(name_of(service))  # an outage by design, until it is ready again
             return
         if name == _role(service.get("status") or {}, "active"):
@@ -333,6 +336,10 @@ def _same(config: Manifest, declared: Manifest) -> bool:
         return app | {"deployments": deployments} if app.get("external_scaler_enabled") else app
 
     return plain(config) == plain(declared)
+
+
+def _recreates(service: Manifest | None) -> bool:
+    return ((service or {"spec": {}})["spec"].get("upgradeStrategy") or {}).get("type") == "Recreate"
 
 
 def _suspending(service: Manifest) -> bool:
