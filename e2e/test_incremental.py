@@ -1,98 +1,143 @@
-"""An upgrade in steps: capacity and requests move to a second cluster bit by bit, and back when it is given up."""
+"""NewClusterWithIncrementalUpgrade: capacity and requests move to a second cluster in steps, and nobody notices."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
+from e2e.load import Report
 from e2e.manifests import cluster_spec, rayservice, serve_config, with_env, with_usual_grace, worker_group
-from e2e.rayservices import History, Service, role, watched
-from e2e.support import Kube, LoadPod, Object, condition, get_json
+from e2e.rayservices import History, Service, ray_pods, watched
+from e2e.support import Kube, LoadPod, is_true
 
 pytestmark = pytest.mark.timeout(900)
 
-HALVES: Object = {"maxSurgePercent": 50, "stepSizePercent": 50, "intervalSeconds": 5}
-CONFIG = serve_config(num_replicas=2, ray_actor_options={"num_cpus": 0.5})
+NAME = "gradual"
+SURGE, STEP, INTERVAL_SECONDS = 50, 25, 5
+
+# Capacity of the old and the new cluster, and the new one's share of the requests, in percent.
+STEPS = [
+    (100, 50, 0),
+    (100, 50, 25),
+    (100, 50, 50),
+    (50, 50, 50),
+    (50, 100, 50),
+    (50, 100, 75),
+    (50, 100, 100),
+]
+
+_REPLICAS = 2
+_SPEC = with_usual_grace(
+    cluster_spec(
+        worker_group(minimum=0, maximum=2),
+        enableInTreeAutoscaling=True,
+        autoscalerOptions={"idleTimeoutSeconds": 60, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}}},
+    )
+)
 
 
-def in_steps(**options: int) -> Object:
-    return {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": {**HALVES, **options}}
-
-
-def applied(kube: Kube, namespace: str, name: str) -> tuple[Service, Object]:
-    """A settled RayService with Ray's autoscaler, so that its clusters follow half of Serve's capacity."""
-    spec = with_usual_grace(cluster_spec(worker_group(minimum=1, maximum=1), enableInTreeAutoscaling=True))
-    fields: Object = {"upgradeStrategy": in_steps(), "rayClusterDeletionDelaySeconds": 5}
-    kube.apply(rayservice(name, spec, CONFIG, **fields), namespace)
-    service = Service(kube, namespace, name)
+def _served(kube: Kube, namespace: str, **options: Any) -> Service:
+    options |= {"maxSurgePercent": SURGE, "stepSizePercent": STEP, "intervalSeconds": INTERVAL_SECONDS}
+    strategy = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": options}
+    config = serve_config(num_replicas=_REPLICAS)
+    kube.apply(rayservice(NAME, _SPEC, config, upgradeStrategy=strategy, rayClusterDeletionDelaySeconds=10), namespace)
+    service = Service(kube, namespace, NAME)
     service.wait_settled()
-    return service, spec
+    return service
 
 
-def target_capacity(service: Service) -> float | None:
-    """What Ray itself says, on the active cluster."""
-    answer = get_json(service.kube, service.namespace, f"{service.name}-head-svc", "/api/serve/applications/", 8265)
-    capacity: float | None = answer["target_capacity"]
-    return capacity
+def test_by_endpoints(kube: Kube, namespace: str) -> None:
+    """Without a gateway: connections that are opened go to as many endpoints of each cluster as the share allows."""
+    service = _served(kube, namespace)
+    with _under_load(service, f"http://{NAME}-serve-svc:8000/") as seen:
+        new = _upgrade(service)
+    _nobody_noticed(seen)
+    assert _steps(seen.history) == STEPS
+    _settled_at(service, new)
 
 
-def shares(history: History) -> list[tuple[int, int, int]]:
-    """Capacity of both clusters and the new one's share of the requests, each time one of them changed."""
+def _upgrade(service: Service) -> str:
+    """Change the spec; returns the name of the new cluster once it is active and the old one is gone."""
+    old = service.active()
+    service.patch(rayClusterConfig=with_env(_SPEC, "RELEASE", "2"))
+    service.wait(lambda: service.active() not in {"", old}, "the new cluster active", timeout=400)
+    service.wait(lambda: _clusters(service) == {service.active()}, "the old cluster gone")
+    pods_go = lambda: not ray_pods(service.kube, service.namespace, f"ray.io/cluster={old}")  # noqa: E731
+    service.wait(pods_go, "its pods gone or on their way")
+    return service.active()
+
+
+def _settled_at(service: Service, cluster: str) -> None:
+    """It has all requests and the whole capacity, which Ray is not limited in any more."""
+    obj = service.wait_settled()
+    assert is_true(obj, "Ready")
+    assert service.active() == cluster
+    assert "targetCapacity" not in obj["status"]["activeServiceStatus"]
+    assert _capacity(service) is None
+    assert service.answer()["pod"].startswith(f"{cluster}-"), "the serve service leads there"
+
+
+# -- load
+
+
+@dataclass
+class Seen:
+    """What an upgrade was like for those who send requests, and for those who watch the RayService."""
+
+    history: History
+    reports: list[Report] = field(default_factory=list)
+
+
+@contextmanager
+def _under_load(service: Service, url: str) -> Iterator[Seen]:
+    """20 requests a second on new connections, and 20 on kept-alive ones."""
+    kube, namespace = service.kube, service.namespace
+    with (
+        watched(service) as history,
+        LoadPod(kube, namespace, url, rate=20) as fresh,
+        LoadPod(kube, namespace, url, rate=20, keep_alive=True, name="load-kept-alive") as kept_alive,
+    ):
+        seen = Seen(history)
+        yield seen
+        seen.reports = [fresh.report(), kept_alive.report()]
+
+
+def _nobody_noticed(seen: Seen) -> None:
+    for report in seen.reports:
+        print(report)
+        assert not report.failures, str(report)
+        assert report.answered == report.sent > 0
+    assert [status for status, _ in seen.history.conditions("Ready")] == ["True"]
+
+
+# -- what the objects say
+
+
+def _steps(history: History) -> list[tuple[int, int, int]]:
+    """Capacity of the active and of the pending cluster, and the pending one's share of the requests, as they came."""
     found: list[tuple[int, int, int]] = []
     for state in history.states:
         status = state.get("status", {})
-        active, pending = (status.get(f"{which}ServiceStatus") or {} for which in ("active", "pending"))
-        if "targetCapacity" not in pending:
-            continue
-        now = (active["targetCapacity"], pending["targetCapacity"], pending["trafficRoutedPercent"])
-        if not found or found[-1] != now:
-            found.append(now)
+        active, pending = status.get("activeServiceStatus") or {}, status.get("pendingServiceStatus") or {}
+        if "trafficRoutedPercent" in pending:
+            assert active["trafficRoutedPercent"] + pending["trafficRoutedPercent"] == 100
+            step = (active["targetCapacity"], pending["targetCapacity"], pending["trafficRoutedPercent"])
+            if not found or found[-1] != step:
+                found.append(step)
     return found
 
 
-def test_by_the_share_of_endpoints(kube: Kube, namespace: str) -> None:
-    service, spec = applied(kube, namespace, "stepwise")
-    old = service.active()
-    with (
-        watched(service) as history,
-        LoadPod(kube, namespace, f"http://{service.name}-serve-svc:8000/", rate=20) as load,
-    ):
-        service.patch(rayClusterConfig=with_env(spec, "RELEASE", "2"))
-        new = service.wait(lambda: role(service.get(), "pending"), "the new cluster named")
-        service.wait(lambda: {pod[: len(new)] for pod in service.endpoints()} == {old, new}, "both behind the service")
-        service.wait(lambda: service.active() == new, "the new cluster active", timeout=300)
-        service.wait_answer(lambda answer: answer["pod"].startswith(f"{new}-"), "an answer from new pods")
-        report = load.report()
-    assert not report.failures, str(report)
-    assert report.answered == report.sent > 0
-    assert shares(history) == [(100, 50, 0), (100, 50, 50), (50, 50, 50), (50, 100, 50), (50, 100, 100)]
-    assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
-    assert history.roles()[-2:] == [(old, new), (new, "")]
-
-    service.wait_settled()
-    assert target_capacity(service) is None
-    assert "targetCapacity" not in service.status()["activeServiceStatus"]
+def _clusters(service: Service) -> set[str]:
+    return {cluster["metadata"]["name"] for cluster in service.kube.rayclusters(service.namespace)}
 
 
-def test_given_up_halfway_it_goes_back(kube: Kube, namespace: str) -> None:
-    service, spec = applied(kube, namespace, "halfway")
-    old = service.active()
-    with LoadPod(kube, namespace, f"http://{service.name}-serve-svc:8000/", rate=20) as load:
-        service.patch(rayClusterConfig=with_env(spec, "RELEASE", "2"), upgradeStrategy=in_steps(intervalSeconds=3600))
-
-        def halfway() -> bool:
-            return (service.status().get("pendingServiceStatus") or {}).get("trafficRoutedPercent") == 50
-
-        service.wait(halfway, "half of the requests moved", timeout=300)
-        service.patch(upgradeStrategy=in_steps())
-        annotate(service, abort=service.status()["upgrade"]["to"])
-        service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "UpgradeAborted", "given up")
-        service.wait(lambda: role(service.get(), "pending") == "", "only the old cluster has a role")
-        report = load.report()
-    assert not report.failures, str(report)
-    assert service.active() == old
-    assert "ray.io/abort" in condition(service.get(), "Stalled")["message"]
-    service.wait(lambda: target_capacity(service) is None, "all of the old cluster's capacity back")
-
-
-def annotate(service: Service, **annotations: str) -> None:
-    """``kubectl annotate`` with keys under ``ray.io/``."""
-    patch = {"metadata": {"annotations": {f"ray.io/{key}": value for key, value in annotations.items()}}}
-    service.kube.patch("rayservice", service.namespace, service.name, patch)
+def _capacity(service: Service) -> float | None:
+    """Serve's target capacity, asked from Ray."""
+    head = service.head()["metadata"]["name"]
+    url = "http://127.0.0.1:8265/api/serve/applications/"
+    answer = service.kube.exec(service.namespace, head, "wget", "-q", "-O", "-", url, container="ray-head")
+    capacity: float | None = json.loads(answer)["target_capacity"]
+    return capacity

@@ -159,9 +159,9 @@ class Monitor:
 
     def _strangers(self, service: Manifest, active: str) -> list[str]:
         """Pods of other clusters that the serve service sends requests to."""
-        mine = {name_of(pod) for pod in self.world.pods(active)}
+        others = {name_of(pod) for pod in self.world.pods() if labels_of(pod).get(names.CLUSTER) != active}
         reachable = self.world.reachable(names.serve_service_name(name_of(service)), metadata(service)["namespace"])
-        return [pod for pod in reachable if pod not in mine]
+        return [pod for pod in reachable if pod in others]  # a slice may still list a pod that is gone
 
     def _app_served(self, cluster: str) -> bool:
         if self._beheaded(cluster):

@@ -99,11 +99,14 @@ def plan_serve_labels(
     """Patches of ``ray.io/serve`` where it differs from what the pod's HTTP proxy answers.
 
     split: by cluster, the UIDs of the pods that requests shall go to; all healthy ones where it is None. Pods of
-    before this operator lack the label that a split selects by; they get it then.
+    before this operator lack the label that a split selects by; they get it then. A pod that answers is left out only
+    when those that were chosen are endpoints already: the network may follow later, and in another order.
     A stale observation changes nothing: requests do not go through the dashboard, so its silence must not take
     endpoints away.
     """
     actions: list[Action] = []
+    chosen = frozenset().union(*split.values()) if split is not None else frozenset()
+    made = chosen <= endpoint_pods(context)
     for view in views:
         observation = view.observation if view else None
         if view is None or observation is None or observation.error is not None:
@@ -114,8 +117,8 @@ def plan_serve_labels(
             if is_terminating(pod):
                 continue
             serves = _serves(pod, observation.proxies, target)
-            if split is not None:
-                serves = serves and uid_of(pod) in split.get(view.name, ())
+            if split is not None and serves:
+                serves = uid_of(pod) in chosen or (labels_of(pod).get(names.SERVE) == "true" and not made)
             wanted = {names.SERVE: "true" if serves else "false"}
             if split is not None:
                 wanted[names.RAYSERVICE] = context.name
