@@ -17,7 +17,7 @@ from tests.service.builders import NOW, cluster_spec, edited, pod, raycluster, s
 from tests.service.test_decide import upgrading
 
 OPTIONS = {"maxSurgePercent": 100, "stepSizePercent": 25, "intervalSeconds": 10, "gatewayClassName": "shop"}
-STRATEGY = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": OPTIONS}
+STRATEGY: dict[str, Any] = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": OPTIONS}
 
 
 def in_steps(traffic: int, *, serves: bool = True) -> ServiceSnapshot:
