@@ -74,6 +74,11 @@ class Service:
         """Merge into the spec."""
         self.kube.patch("rayservice", self.namespace, self.name, {"spec": spec})
 
+    def annotate(self, **annotations: str | None) -> None:
+        """Annotations ``ray.io/<key>``; None removes one."""
+        keys = {f"ray.io/{key}": value for key, value in annotations.items()}
+        self.kube.patch("rayservice", self.namespace, self.name, {"metadata": {"annotations": keys}})
+
     def head(self) -> Object:
         """The one head pod of the active cluster."""
         (head,) = self.heads()

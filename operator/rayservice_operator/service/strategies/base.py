@@ -140,7 +140,7 @@ def second_cluster(
     """The way to a pending cluster beside the active one, which does not fit the spec; nor does the pending one.
 
     Never more than two live clusters: a former one that is still waiting for its deletion is taken back when
-    the spec returns to it, and hurried when a third spec needs its place.
+    the spec returns to it, and a third spec waits until it has gone.
     announce: from the names of both and what the new one needs to the words of the event.
     """
     pending = context.pending
