@@ -140,6 +140,30 @@ def test_namespaced_mode_has_no_rights_in_the_cluster() -> None:
         assert [obj["metadata"]["namespace"] for obj in by_kind(objects, kind)] == ["a", "b"]
 
 
+def _capacity_rights(values: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether nodes of the cluster, and quotas of the namespaces looked after, may be listed."""
+    roles = [obj for kind in ("ClusterRole", "Role") for obj in by_kind(render(values), kind)]
+    resources = {resource for role in roles for rule in role["rules"] for resource in rule["resources"]}
+    return "nodes" in resources, "resourcequotas" in resources
+
+
+@pytest.mark.parametrize(
+    ("values", "rights"),
+    [
+        ({}, (True, True)),
+        ({"watchNamespaces": ["a"]}, (False, True)),
+        ({"watchNamespaces": ["a"], "capacityCheck": {"clusterWide": True}}, (True, True)),
+        ({"capacityCheck": {"enabled": False}}, (False, False)),
+        ({"watchNamespaces": ["a"], "capacityCheck": {"enabled": False, "clusterWide": True}}, (False, False)),
+    ],
+)
+def test_what_of_the_cluster_may_be_seen(values: dict[str, Any], rights: tuple[bool, bool]) -> None:
+    assert _capacity_rights(values) == rights
+    (container,) = deployment(values)["template"]["spec"]["containers"]
+    env = {item["name"]: item.get("value", "given") for item in container["env"]}
+    assert load_config(env).capacity_check is values.get("capacityCheck", {}).get("enabled", True)
+
+
 def test_crds_are_those_of_the_project() -> None:
     project = {}
     for path in (CHART.parents[1] / "crds").glob("*.yaml"):
@@ -236,6 +260,8 @@ ALLOWED = [
     ("create", "events.events.k8s.io"),
     ("get", "secrets"),
     ("create", "persistentvolumeclaims"),
+    ("list", "nodes"),
+    ("list", "resourcequotas"),
 ]
 FORBIDDEN = [
     ("patch", "rayservices.ray.io"),

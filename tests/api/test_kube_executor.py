@@ -25,6 +25,7 @@ from rayservice_operator.core.objects import Manifest, owner_reference, ref, uid
 from rayservice_operator.engine.clock import ManualClock
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.executor import SECRET_CHECK_S, ActionFailed, Executor
+from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unreachable
 from rayservice_operator.kube.events import EventRecorder
@@ -61,7 +62,13 @@ class Bench:
         self.recorder = EventRecorder(api, now=self.clock.now, instance="test")
         tokens = iter(["first-token", "second-token"])
         self.executor = Executor(
-            api, self.store, self.recorder, self.dry_runs, self.clock, new_token=lambda: next(tokens)
+            api,
+            self.store,
+            self.recorder,
+            self.dry_runs,
+            self.clock,
+            surveyor=Surveyor(api, self.clock, on_answer=lambda _: None),
+            new_token=lambda: next(tokens),
         )
         self.store.put(service)
         self.key = Key("RayService", service["metadata"]["namespace"], service["metadata"]["name"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from rayservice_operator.api import names
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import DryRunResult
 from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Ref, name_of
 from rayservice_operator.core.observation import ServeObservation
+from rayservice_operator.engine.clock import ManualClock
 from rayservice_operator.engine.dry_runs import MAX_PER_KEY, DryRunCache
 from rayservice_operator.engine.observers import NoObservers
 from rayservice_operator.engine.snapshots import Snapshots
+from rayservice_operator.engine.surveys import Surveyor
+from rayservice_operator.kube.api import KubeApi
 from rayservice_operator.kube.store import SERVICE_NAME_LABEL, Store
 from tests.engine.test_routing import CLUSTER, SERVICE, obj
 
@@ -32,7 +37,8 @@ def snapshots(*objects: dict[str, object]) -> tuple[Snapshots, DryRunCache]:
     store, dry_runs = Store(), DryRunCache()
     for item in objects:
         store.put(item)
-    return Snapshots(store, OperatorConfig(), Observers(), dry_runs), dry_runs
+    surveyor = Surveyor(api=cast("KubeApi", None), clock=ManualClock(), on_answer=lambda _: None)
+    return Snapshots(store, OperatorConfig(), Observers(), dry_runs, surveyor=surveyor), dry_runs
 
 
 def label(cluster_name: str) -> dict[str, dict[str, str]]:

@@ -23,7 +23,7 @@ from rayservice_operator.service.context import load_config
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 NOW = 1_800_000_000.0
-CONFIG = OperatorConfig(version="test")
+CONFIG = OperatorConfig(version="test", capacity_check=False)
 
 SERVE_CONFIG = """
 applications:

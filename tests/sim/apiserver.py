@@ -376,6 +376,13 @@ class Client:
         listing: Listing = await self._do("list", kind, lambda: self.server.list(kind, namespace, labels))
         return listing
 
+    async def page(
+        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "", more: str = ""
+    ) -> Listing:
+        """Everything on one page; the selectors of fields that are used leave out pods that have ended."""
+        listing: Listing = await self._do("list", kind, lambda: self.server.list(kind, namespace, labels))
+        return listing
+
     async def watch(
         self, kind: str, namespace: str | None = None, *, labels: str = "", resource_version: str = ""
     ) -> AsyncIterator[WatchEvent]:

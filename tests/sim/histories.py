@@ -163,6 +163,8 @@ class History:
         enabled = self.world.enabled()
         if enabled:
             choices.append((6, "world", lambda: attempt(self.rng.choice(enabled))))
+        if self.process.surveys:
+            choices.append((4, "survey", self._survey))
         due = self.process.observers.due()
         if due:
             choices.append((5, "look", lambda: self.process.observers.look(self.rng.choice(due))))
@@ -195,6 +197,12 @@ class History:
         work = self.rng.choice(self.working)
         if not advance(work):
             self.working.remove(work)
+
+    def _survey(self) -> None:
+        """A look for room begins; it goes on beside the reconciles, and nothing waits for it."""
+        work = self.process.surveys.pop(0)()
+        if advance(work):
+            self.working.append(work)
 
     def _time(self) -> None:
         self.world.clock.advance(self.rng.choice([0.1, 0.5, 1.0, 3.0]))

@@ -23,7 +23,8 @@ from rayservice_operator.engine.executor import Executor
 from rayservice_operator.engine.queue import WorkQueue
 from rayservice_operator.engine.reconciler import Reconciler, kinds
 from rayservice_operator.engine.snapshots import Snapshots
-from rayservice_operator.kube.api import WatchEvent
+from rayservice_operator.engine.surveys import Surveyor
+from rayservice_operator.kube.api import Listing, WatchEvent
 from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.reflector import CHILD_KINDS, OPTIONAL_KINDS
 from rayservice_operator.kube.store import Store
@@ -260,6 +261,22 @@ class Recorder(EventRecorder):
         self._said.append(Said(self._world.now, f"{obj['kind']} {name_of(obj)}", note))
 
 
+class NodeClient(Client):
+    """Sees the one node of the world beside what the API server holds."""
+
+    def __init__(self, world: World, gate: Gate) -> None:
+        super().__init__(world.server, names.FIELD_MANAGER, gate)
+        self.world = world
+
+    async def page(
+        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "", more: str = ""
+    ) -> Listing:
+        if kind != "Node":
+            return await super().page(kind, namespace, labels=labels, fields=fields, more=more)
+        listing: Listing = await self._do("list", kind, lambda: Listing((self.world.node(),), "0"))
+        return listing
+
+
 class Process:
     """The operator. ``on_put`` is told before and behind each PUT of a serve config."""
 
@@ -279,7 +296,11 @@ class Process:
         self.observers = SimObservers(world, self.queue.add, on_put)
         dry_runs = DryRunCache()
         recorder = Recorder(world, self.api, said)
-        self.executor = Executor(self.api, self.store, recorder, dry_runs, world.clock, new_token=lambda: "token")
+        self.surveys: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        surveyor = Surveyor(NodeClient(world, gate), world.clock, self.queue.add, self.surveys.append)
+        self.executor = Executor(
+            self.api, self.store, recorder, dry_runs, world.clock, surveyor=surveyor, new_token=lambda: "token"
+        )
         self.reconciler = Reconciler(
             store=self.store,
             queue=self.queue,
@@ -287,7 +308,11 @@ class Process:
             recorder=recorder,
             observers=self.observers,
             clock=world.clock,
-            table=kinds(Snapshots(self.store, CONFIG, self.observers, dry_runs), decide_service, decide_cluster),
+            table=kinds(
+                Snapshots(self.store, CONFIG, self.observers, dry_runs, surveyor=surveyor),
+                decide_service,
+                decide_cluster,
+            ),
         )
         self.informers = {kind: Informer(kind, labels, world, self.store) for kind, labels in WATCHED.items()}
         for informer in self.informers.values():
@@ -299,6 +324,13 @@ class Process:
         """Take a key from the queue; the reconcile that it leads to, not begun yet. None when there is none."""
         key = self.queue.pop()
         return None if key is None else self.reconciler.process(key)
+
+    def survey(self) -> int:
+        """Let the looks for room that were begun come to their end. How many there were."""
+        begun, self.surveys[:] = list(self.surveys), []
+        for work in begun:
+            run(work())
+        return len(begun)
 
     def deliver_all(self) -> int:
         """Every waiting event, in the order of their objects. How many there were."""

@@ -264,6 +264,23 @@ def one_rolled(world: World) -> bool:
     return upgrade.get("phase") == "ReplacingWorkers" and 0 < upgrade.get("step", 0) < upgrade.get("steps", 0)
 
 
+def scarce(world: World, _: Monitor) -> None:
+    """One GPU is free, and the new cluster needs two."""
+    world.gpus = 3
+    user(world, {"spec": {"rayClusterConfig": m.cluster_spec("ray:b")}})
+
+
+def more_nodes(world: World, _: Monitor) -> None:
+    """The node autoscaler has done its work."""
+    world.gpus = 1000
+
+
+def one_waits(world: World) -> bool:
+    """All but one pod of the new cluster have a node, which the status tells."""
+    capacity = (status(world).get("upgrade") or {}).get("capacity") or {}
+    return (capacity.get("pods"), capacity.get("fit")) == (1, 0)
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -438,6 +455,11 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         image("ray:b", removing),
         edit("suspend", suspended, suspend=True),
         edit("resume", alone, suspend=False),
+    ),
+    "upgrade_without_room": (
+        create(),
+        Stage("image ray:b, with too few GPUs", scarce, one_waits),
+        Stage("GPUs are added", more_nodes, alone),
     ),
     "invalid_then_fixed": (
         create(),

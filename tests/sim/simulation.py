@@ -145,6 +145,7 @@ class Orderly:
                 run(work)
                 self.monitor.check()
                 moved = True
+            moved = bool(self.process.survey()) or moved
             for cluster in self.process.observers.due():
                 self.process.observers.look(cluster)
                 moved = True

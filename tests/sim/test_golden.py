@@ -30,6 +30,7 @@ GOLDEN = Path(__file__).parent / "golden"
         "recreated",
         "in_place",
         "in_place_stuck",
+        "upgrade_without_room",
     ],
 )
 def test_transcript(name: str) -> None:

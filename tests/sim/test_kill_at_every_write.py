@@ -29,6 +29,7 @@ KILLED = (
     "in_place_stuck",
     "in_place_back",
     "in_place_with_config",
+    "upgrade_without_room",
 )
 
 

@@ -32,6 +32,7 @@ SCHEDULE_S, START_S, READY_S, STOP_S = 0.5, 1.5, 3.0, 2.0
 """Seconds from creation to a node, from there to running, to ready, and from deletion to gone."""
 
 GPU = "nvidia.com/gpu"
+NODE = "node-1"
 SLICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -156,6 +157,17 @@ class World:
             return False
         return address(pod) in serve.proxies(self.now, address(head), self.nodes(head))
 
+    def node(self) -> Manifest:
+        """The one node, with everything but GPUs in abundance."""
+        allocatable = {"cpu": "1000", "memory": "4Ti", "pods": "1000", GPU: str(self.gpus)}
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": NODE},
+            "spec": {},
+            "status": {"allocatable": allocatable, "conditions": _conditions("Ready")},
+        }
+
     # --- time
 
     def next_due(self) -> float | None:
@@ -192,8 +204,12 @@ class World:
         if m.dead:
             return None
         if m.scheduled is None:
-            if self.stuck or self.gpus_used() + gpus_of(pod) > self.gpus:
+            if self.stuck:
                 return None
+            if self.gpus_used() + gpus_of(pod) > self.gpus:
+                told = any(c["type"] == "PodScheduled" for c in (pod.get("status") or {}).get("conditions") or ())
+                why = Step(f"{name} finds no node", lambda: self._unschedulable(pod))
+                return None if told else (m.created + SCHEDULE_S, why)
             return m.created + SCHEDULE_S, Step(f"{name} gets a node", lambda: self._schedule(pod))
         if m.running is None:
             if _unpullable(pod):
@@ -222,7 +238,7 @@ class World:
         if self.gpus_used() + gpus_of(pod) > self.gpus:
             return
         self.machines[uid_of(pod)].scheduled = self.now
-        self._patch(pod, {"spec": {"nodeName": "node-1"}})
+        self._patch(pod, {"spec": {"nodeName": NODE}})
         waiting = [{"name": c["name"], "state": {"waiting": {"reason": "ContainerCreating"}}} for c in _containers(pod)]
         self._status(pod, {"conditions": _conditions("PodScheduled"), "containerStatuses": waiting})
 
@@ -232,6 +248,12 @@ class World:
         state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
         waiting = [{"name": c["name"], "state": state} for c in _containers(pod)]
         self._status(pod, {"conditions": _conditions("PodScheduled", Ready=False), "containerStatuses": waiting})
+
+    def _unschedulable(self, pod: Manifest) -> None:
+        """What the scheduler writes."""
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+        message = f"0/1 nodes are available: 1 Insufficient {GPU}."
+        self._status(pod, {"conditions": [{**condition, "message": message}]})
 
     def _start(self, pod: Manifest) -> None:
         self.machines[uid_of(pod)].running = self.now

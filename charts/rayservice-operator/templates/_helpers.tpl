@@ -98,4 +98,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: ["", events.k8s.io]
   resources: [events]
   verbs: [get, create, patch]
+{{- if .Values.capacityCheck.enabled }}
+# What an upgrade may still take of the namespace.
+- apiGroups: [""]
+  resources: [resourcequotas]
+  verbs: [list]
+{{- end }}
+{{- end }}
+
+{{/* What is needed to see how much room nodes have. Without it the operator says that it cannot see. */}}
+{{- define "rayservice-operator.capacityRules" -}}
+- apiGroups: [""]
+  resources: [nodes, pods]
+  verbs: [list]
+# Only whether it is there: then nodes may be added.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [cluster-autoscaler-status]
+  verbs: [get]
 {{- end }}

@@ -55,6 +55,19 @@ class ServingClusterStatus(ApiModel):
     """When traffic was last moved (incremental upgrade)."""
 
 
+class CapacityStatus(ApiModel):
+    """Whether the cluster has room for the pods that an upgrade needs."""
+
+    pods: Int32 = 0
+    """Pods that have no node yet."""
+    fit: Int32 | None = None
+    """How many of them would find room at once; absent when that is not known."""
+    message: str = ""
+    """What is missing where, and what the others wait for."""
+    time: Time | None = None
+    """When it was looked and this was found first."""
+
+
 class UpgradeStatus(ApiModel):
     """The upgrade going on, or the last one."""
 
@@ -80,6 +93,8 @@ class UpgradeStatus(ApiModel):
     """How many steps there are. InPlace: pods that are to be replaced, and those that are."""
     needs: str = ""
     """What it needs beside the cluster that serves: pods, GPUs, CPUs, memory."""
+    capacity: CapacityStatus | None = None
+    """Whether there is room for that, until all pods have a node."""
     message: str = ""
     """What it is doing or waiting for."""
 

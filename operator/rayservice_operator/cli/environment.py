@@ -60,6 +60,7 @@ _CONFIG: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "ENABLE_INIT_CONTAINER_INJECTION": ("inject_init_container", _bool),
     "ENABLE_LOGIN_SHELL": ("login_shell", _bool),
     "ENABLE_RAY_HEAD_CLUSTER_IP_SERVICE": ("head_cluster_ip_service", _bool),
+    "CAPACITY_CHECK": ("capacity_check", _bool),
     "RAY_START_ULIMIT_OPEN_FILES": ("ulimit_open_files", _positive),
 }
 _SETTINGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {

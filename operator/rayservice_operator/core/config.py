@@ -10,6 +10,7 @@ class OperatorConfig:
     """Defaults are KubeRay's outcome unless design.md says otherwise. Times in seconds.
 
     ``stale_after_s``: an observation older than this is no longer told as present news.
+    ``capacity_check``: whether it is looked for room before an upgrade begins.
     ``first_observation_grace_s``: after a start, statuses of before are kept this long without an observation.
     """
 
@@ -24,5 +25,6 @@ class OperatorConfig:
     ulimit_open_files: int = 65536
     stale_after_s: float = 15.0
     first_observation_grace_s: float = 20.0
+    capacity_check: bool = True
     default_env: tuple[tuple[str, str], ...] = ()
     managed_by: frozenset[str] = field(default_factory=lambda: frozenset({"", "ray.io/kuberay-operator"}))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from rayservice_operator.core.objects import Manifest, Ref
+from rayservice_operator.core.room import PodsWanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,22 @@ class DryRun:
     obj: Manifest
 
 
-Action: TypeAlias = Apply | Create | JsonPatch | MergePatch | Delete | EnsureSecret | DryRun
+@dataclass(frozen=True, slots=True)
+class AskRoom:
+    """Ask whether the cluster has room for pods of ``namespace`` beside what runs.
+
+    Not waited for: looking at all nodes and pods may take seconds. The answer comes back in a later snapshot's
+    ``rooms`` under ``key``, and makes the object dirty. ``since``: a look at the nodes from before then (epoch
+    seconds) is no answer, for pods that have got a node meanwhile are not in it.
+    """
+
+    key: str
+    namespace: str
+    wanted: tuple[PodsWanted, ...]
+    since: float = 0.0
+
+
+Action: TypeAlias = Apply | Create | JsonPatch | MergePatch | Delete | EnsureSecret | DryRun | AskRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,5 +201,5 @@ class Decision:
     status: Manifest | None = None
     notes: tuple[Note, ...] = ()
     wake_at: float | None = None
-    observe: tuple[ObserveTarget, ...] = field(default=())
+    observe: tuple[ObserveTarget, ...] | None = field(default=())
     commits: bool = False

@@ -26,6 +26,7 @@ from rayservice_operator.engine.queue import WorkQueue
 from rayservice_operator.engine.reconciler import Reconciler, kinds
 from rayservice_operator.engine.settings import Settings
 from rayservice_operator.engine.snapshots import Snapshots
+from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.errors import ApiError, NotFound
 from rayservice_operator.kube.events import EventRecorder
@@ -78,16 +79,19 @@ class App:
         self.recorder = EventRecorder(self.api, now=self.clock.now, instance=identity)
         self.observers = new_observers(self._observed, self.clock, self.read_token)
         dry_runs = DryRunCache()
+        self.surveyor = Surveyor(self.api, self.clock, self._observed)
         failures: dict[Key, Failure] = {}
         self.reconciler = Reconciler(
             store=self.store,
             queue=self.queue,
-            executor=Executor(self.api, self.store, self.recorder, dry_runs, self.clock),
+            executor=Executor(self.api, self.store, self.recorder, dry_runs, self.clock, surveyor=self.surveyor),
             recorder=self.recorder,
             observers=self.observers,
             clock=self.clock,
             table=kinds(
-                Snapshots(self.store, config, self.observers, dry_runs, failures), decide_service, decide_cluster
+                Snapshots(self.store, config, self.observers, dry_runs, surveyor=self.surveyor, failures=failures),
+                decide_service,
+                decide_cluster,
             ),
             failures=failures,
             on_reconcile=self.metrics.reconciled,
@@ -187,6 +191,7 @@ class App:
                 async with asyncio.timeout(1.0):
                     await self.recorder.flush()
         await _cancel(self._background)
+        await self.surveyor.close()
         await self.observers.close()
         await self.api.close()
 

@@ -15,6 +15,7 @@ from typing import Final
 from rayservice_operator.core.decision import (
     Action,
     Apply,
+    AskRoom,
     Create,
     Decision,
     Delete,
@@ -30,6 +31,7 @@ from rayservice_operator.core.objects import Manifest, Ref, controller_uid, meta
 from rayservice_operator.engine.clock import Clock
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.merge import merge_diff, without_nulls
+from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.api import KubeApi
 from rayservice_operator.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound, Unreachable
 from rayservice_operator.kube.events import EventRecorder
@@ -67,12 +69,14 @@ class Executor:
         dry_runs: DryRunCache,
         clock: Clock,
         *,
+        surveyor: Surveyor,
         new_token: Callable[[], str] = lambda: secrets.token_urlsafe(TOKEN_BYTES),
     ) -> None:
         self._api = api
         self._store = store
         self._recorder = recorder
         self._dry_runs = dry_runs
+        self._surveyor = surveyor
         self._clock = clock
         self._new_token = new_token
         self._applied: dict[Ref, tuple[str, Manifest]] = {}
@@ -123,6 +127,7 @@ class Executor:
     def forget(self, key: Key) -> None:
         """The object is gone."""
         self._dry_runs.forget(key)
+        self._surveyor.forget(key)
 
     def _on_change(self, change: Change) -> None:
         if change.new is None and change.old is not None:
@@ -148,6 +153,8 @@ class Executor:
                 await self._ensure_secret(action)
             case DryRun():
                 await self._dry_run(key, action)
+            case AskRoom():
+                self._surveyor.ask(key, action)
 
     async def _apply(self, action: Apply) -> None:
         target = ref(action.obj, with_uid=False)
@@ -287,6 +294,8 @@ class Executor:
 
 
 def _kind(action: Action) -> str:
+    if isinstance(action, AskRoom):
+        return "Node"
     return str(action.obj["kind"]) if isinstance(action, Apply | Create | DryRun) else action.ref.kind
 
 
@@ -296,6 +305,8 @@ def describe(action: Action) -> str:
         meta = metadata(action.obj)
         name = name_of(action.obj) or f"{meta.get('generateName', '')}*"
         target = f"{action.obj['kind']} {meta.get('namespace', '')}/{name}"
+    elif isinstance(action, AskRoom):
+        target = action.key
     else:
         target = f"{action.ref.kind} {action.ref.namespace}/{action.ref.name}"
     return f"{_VERBS[type(action)]} {target}"
@@ -309,6 +320,7 @@ _VERBS: Final[Mapping[type[Action], str]] = {
     Delete: "delete",
     EnsureSecret: "make sure of",
     DryRun: "try out",
+    AskRoom: "look for room for",
 }
 
 

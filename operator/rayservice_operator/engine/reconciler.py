@@ -169,7 +169,7 @@ class Reconciler:
             return "success"
         kind = self._table[key.kind]
         decision = kind.decide(kind.snapshot(key, obj), self._clock.now())
-        if key.kind == "RayService":
+        if key.kind == "RayService" and decision.observe is not None:
             self._observers.sync(key, decision.observe)
         if decision.wake_at is not None:
             self._queue.add_after(key, decision.wake_at - self._clock.now())

@@ -11,6 +11,7 @@ from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Manifest, metadata, name_of, ref, uid_of
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.observers import Observers
+from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.store import Store
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
@@ -24,12 +25,15 @@ class Snapshots:
         config: OperatorConfig,
         observers: Observers,
         dry_runs: DryRunCache,
+        *,
+        surveyor: Surveyor,
         failures: Mapping[Key, Failure] | None = None,
     ) -> None:
         self._store = store
         self._config = config
         self._observers = observers
         self._dry_runs = dry_runs
+        self._surveyor = surveyor
         self._failures = failures if failures is not None else {}
 
     def cluster(self, key: Key, obj: Manifest) -> ClusterSnapshot:
@@ -67,6 +71,7 @@ class Snapshots:
             revisions=tuple(sorted(revisions, key=lambda revision: int(revision.get("revision") or 0))),
             observations={name: observation for name, observation in observed if observation is not None},
             dry_runs=self._dry_runs.view(key),
+            rooms=self._surveyor.view(key),
             failure=self._failures.get(key),
         )
 

@@ -1,4 +1,4 @@
-"""The ten verbs through which everything else speaks to Kubernetes; the simulation implements them too."""
+"""The verbs through which everything else speaks to Kubernetes; the simulation implements them too."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ Propagation: TypeAlias = Literal["Background", "Foreground"]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A consistent list: every object carries ``apiVersion`` and ``kind``."""
+    """A consistent list: every object carries ``apiVersion`` and ``kind``. ``more`` asks for the page after this."""
 
     items: tuple[Manifest, ...]
     resource_version: str
+    more: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class KubeApi(Protocol):
 
     async def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> Listing:
         """All objects of ``kind`` in one namespace, or in all; ``labels`` is a label selector."""
+
+    async def page(
+        self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "", more: str = ""
+    ) -> Listing:
+        """One page of a list, for what is too much to be held as a whole. Raises Gone when ``more`` is too old."""
 
     def watch(
         self, kind: str, namespace: str | None = None, *, labels: str = "", resource_version: str = ""

@@ -12,12 +12,13 @@ from rayservice_operator.core.objects import Ref
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One namespaced kind: ``group`` is empty for the core API."""
+    """One kind: ``group`` is empty for the core API."""
 
     kind: str
     group: str
     version: str
     plural: str
+    namespaced: bool = True
 
     @property
     def api_version(self) -> str:
@@ -27,7 +28,7 @@ class Resource:
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """URL path of the collection (of all namespaces when None), an object or its subresource."""
         parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
-        if namespace:
+        if namespace and self.namespaced:
             parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
         if name:
@@ -37,11 +38,13 @@ class Resource:
         return "/".join(parts)
 
 
-_TABLE = (
+_TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("Pod", "", "v1", "pods"),
     ("Service", "", "v1", "services"),
     ("ServiceAccount", "", "v1", "serviceaccounts"),
     ("Secret", "", "v1", "secrets"),
+    ("ConfigMap", "", "v1", "configmaps"),
+    ("ResourceQuota", "", "v1", "resourcequotas"),
     ("PersistentVolumeClaim", "", "v1", "persistentvolumeclaims"),
     ("Role", "rbac.authorization.k8s.io", "v1", "roles"),
     ("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
@@ -59,7 +62,10 @@ _TABLE = (
     ("Event", "events.k8s.io", "v1", "events"),
 )
 
-RESOURCES: Final[Mapping[str, Resource]] = {row[0]: Resource(*row) for row in _TABLE}
+RESOURCES: Final[Mapping[str, Resource]] = {
+    "Node": Resource("Node", "", "v1", "nodes", namespaced=False),
+    **{row[0]: Resource(*row) for row in _TABLE},
+}
 """By kind. A kind is in here once: the operator uses one version of each."""
 
 

@@ -112,10 +112,15 @@ def _managed(context: Context) -> Decision:
     observed = observe.targets(context, target, plan, seen.standing)
     notes = [*status.notes(context, wanted)]
 
+    if seen.look.hold_until is not None:
+        asked = (seen.look.ask,) if seen.look.ask else ()
+        return Decision(asked, wake_at=seen.look.hold_until, observe=None)
+    warned = (seen.look.note,) if seen.look.note else ()
+
     if (plan.active, plan.pending) != (context.active_name, context.pending_name):
         # Superseded clusters never served, or are to go first; deleting them needs no promise kept in the status.
         deletions = tuple(view.deletion() for view in plan.superseded)
-        notes += plan.notes
+        notes += (*plan.notes, *warned)
         notes += [
             Note("DeletedRayCluster", f"Deleted RayCluster {view.name}{_never_active(context, view.name)}.")
             for view in plan.superseded
@@ -143,10 +148,11 @@ def _managed(context: Context) -> Decision:
     actions += routes.plan_routes(context, (active, pending), plan.shares)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     actions += retired
+    actions += [seen.look.ask] if seen.look.ask else []
     return Decision(
         tuple(actions),
         wanted,
-        (*notes, *built_notes, *retired_notes),
+        (*notes, *warned, *built_notes, *retired_notes),
         wake_at=_earliest(
             deadline,
             status.initializing_deadline(context, plan),
@@ -154,6 +160,7 @@ def _managed(context: Context) -> Decision:
             seen.give_up_at,
             plan.wake_at,
             plan.roll.wake_at if plan.roll else None,
+            seen.look.again_at,
         ),
         observe=observed,
     )

@@ -15,6 +15,7 @@ from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service import rollback, routes, undo
 from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
+from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
 from rayservice_operator.service.roll import Rolling
@@ -44,6 +45,7 @@ class Picture:
     timed_out: ``ray.io/initializing-timeout`` has passed.
     failed: what is remembered of a revision that failed (``rollback``, ``abort``).
     give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
+    look: whether there is room for what an upgrade needs.
     """
 
     context: Context
@@ -58,6 +60,7 @@ class Picture:
     timed_out: bool
     failed: Manifest | None
     give_up_at: float | None
+    look: gate.Look = gate.NOTHING
 
     @property
     def rollback(self) -> rollback.Stage:

@@ -9,6 +9,7 @@ from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import DryRunResult, Failure
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.observation import ServeObservation
+from rayservice_operator.core.room import RoomAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ServiceSnapshot:
     revisions: ControllerRevisions controlled by it, oldest first.
     observations: what the observers saw, by RayCluster name.
     dry_runs: answers to ``DryRun`` actions by key.
+    rooms: answers to ``AskRoom`` actions by key.
     failure: what the last pass about this object could not do; None when all went well.
     """
 
@@ -33,4 +35,5 @@ class ServiceSnapshot:
     revisions: tuple[Manifest, ...] = ()
     observations: Mapping[str, ServeObservation] = field(default_factory=dict)
     dry_runs: Mapping[str, DryRunResult] = field(default_factory=dict)
+    rooms: Mapping[str, RoomAnswer] = field(default_factory=dict)
     failure: Failure | None = None

@@ -18,6 +18,7 @@ from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service import abort, health, revisions, rollback, suspend, undo, verbs
 from rayservice_operator.service.apps import Phase, Standing, standing
+from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import endpoint_pods
 from rayservice_operator.service.entries import entry, stamp
@@ -92,6 +93,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         timed_out=_timed_out(context, plan),
         failed=_failed(context, target, plan, stands, limit),
         give_up_at=limit.at if limit else None,
+        look=gate.look(context, plan),
     )
 
 
@@ -204,7 +206,8 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
             **_pause(context, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
-            **({"needs": of_second_cluster(context, seen.target)} if plan.active and seen.target else {}),
+            **({"needs": str(of_second_cluster(context, seen.target))} if plan.active and seen.target else {}),
+            **({"capacity": dict(seen.look.shown)} if seen.look.shown else {}),
             **_step(seen, stored if same else {}),
             "message": plan.hold.message if plan.hold else health.on_the_way(seen),
         }
@@ -213,7 +216,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if plan.hold:
         return {"strategy": strategy_type(context), "from": plan.active, "phase": PAUSED, "message": plan.hold.message}
     if plan.given_up and seen.failed:
-        return {**stored, "phase": "Aborted", "message": seen.failed["message"]}
+        return {**_ended(stored), "phase": "Aborted", "message": seen.failed["message"]}
     if plan.waiting:
         return {
             "strategy": strategy_type(context),
@@ -223,7 +226,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "message": plan.waiting,
         }
     if stored.get("to") == plan.active and plan.active and stored.get("from") != plan.active:
-        return {**stored, "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
+        return {**_ended(stored), "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
     return {}
 
 
@@ -274,15 +277,21 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
             "step": plan.roll.step,
             "steps": plan.roll.steps,
             "needs": plan.roll.needs,
+            **({"capacity": dict(seen.look.shown)} if seen.look.shown else {}),
             "message": plan.hold.message if plan.hold else shorten(plan.roll.message),
         }
     if any(stored.get(field) != value for field, value in about.items()) or "started" not in stored:
         return {}
-    kept = {field: value for field, value in stored.items() if field not in ("deadline", "paused")}
+    kept = _ended(stored)
     if seen.active is not None and roll_of(seen.active.manifest) is not None:
         return {**kept, "phase": RollPhase.HELD, "message": plan.held_back}
     told = f"All pods of RayCluster {plan.active} have the spec's templates."
     return {**kept, "step": kept.get("steps", 0), "phase": RollPhase.COMPLETED, "message": told}
+
+
+def _ended(upgrade: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of an upgrade that is over: not what it was waiting for."""
+    return {key: value for key, value in upgrade.items() if key not in ("deadline", "paused", "needs", "capacity")}
 
 
 def _applied(seen: health.Picture) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rayservice_operator.service.endpoints import all_healthy_proxies_routed, en
 from rayservice_operator.service.gates import Hold
 from rayservice_operator.service.roll import Rolling
 from rayservice_operator.service.shares import Shares
-from rayservice_operator.service.strategies import needs
+from rayservice_operator.service.strategies.needs import Needs, of_second_cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Plan:
     given_up: whether the upgrade to the present spec was aborted: the active cluster keeps its own.
     roll: pods of the active cluster are being replaced inside it (no pending then).
     refused: why the strategy cannot apply the present spec, and what to do: the active cluster keeps its own.
+    begins: what an upgrade that begins with this very plan needs beside what runs: it is looked first for the room.
     """
 
     active: str
@@ -53,6 +54,7 @@ class Plan:
     given_up: bool = False
     roll: Rolling | None = None
     refused: str = ""
+    begins: Needs | None = None
 
 
 LOST_IN_A_ROW: Final = 16
@@ -167,8 +169,9 @@ def second_cluster(
             waiting=f"Waiting for the former cluster {waiting} to go before another one is built.",
         )
     name = new_name(context, target)
-    announced = Note("UpgradeStarted", announce(active.name, name, needs.of_second_cluster(context, target)))
-    return Plan(active.name, name, superseded=superseded, notes=(announced,))
+    needs = of_second_cluster(context, target)
+    announced = Note("UpgradeStarted", announce(active.name, name, str(needs)))
+    return Plan(active.name, name, superseded=superseded, notes=(announced,), begins=needs)
 
 
 def keep(active: ClusterView, pending: ClusterView | None) -> Plan:

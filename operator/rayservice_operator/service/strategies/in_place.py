@@ -50,7 +50,11 @@ def plan(context: Context, target: Target) -> Plan:
     held = gates.paused(context)
     if held and roll_of(active.manifest) is None:
         return Plan(active.name, "", hold=held)
-    return Plan(active.name, "", roll=_rolling(context, target, active, cluster, difference), hold=held)
+    rolling = _rolling(context, target, active, cluster, difference)
+    begins = None
+    if rolling.phase is Phase.ANNOUNCED:
+        begins = surge(target, context.config, difference.groups, pace_of(context.service["spec"]).max_surge)
+    return Plan(active.name, "", roll=rolling, hold=held, begins=begins)
 
 
 def _refusal(active: ClusterView, cluster: RayClusterView, difference: Difference) -> str:
@@ -84,7 +88,7 @@ def _rolling(
         message = f"The spec of RayCluster {active.name} is the same, written otherwise."
         return Rolling(Phase.WORKERS, message, config, change=roll.ended(active.manifest, target.cluster_spec))
     pace = pace_of(context.service["spec"])
-    needs = surge(target, context.config, asked.groups if asked else difference.groups, pace.max_surge)
+    needs = str(surge(target, context.config, asked.groups if asked else difference.groups, pace.max_surge))
     if asked is None and not _announced(context):
         what = _named(difference.groups)
         message = f"Pods of {what} in RayCluster {active.name} are replaced one after another. It needs {needs}."
