@@ -45,7 +45,7 @@ def test_a_worker_has_a_hook_and_more_time_than_it_takes() -> None:
 
 def test_a_head_is_not_drained_and_does_not_wait_for_it() -> None:
     pod = head(served())
-    assert hook(pod) is None
+    assert hook(pod) == ["/bin/bash", "-c", "--", "echo > /tmp/rayservice-draining || true"]
     assert "terminationGracePeriodSeconds" not in pod["spec"]
     assert env(pod)[TIMEOUT] == "5"
 
@@ -65,9 +65,9 @@ def test_the_users_own_hook_and_time_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("grace", [0, 3, 14, "ten"])
-def test_no_hook_without_time_for_it(grace: object) -> None:
+def test_no_drain_without_time_for_it(grace: object) -> None:
     pod = worker(served(grace))
-    assert hook(pod) is None
+    assert drain.DRAIN_NODE not in (hook(pod) or ())
     assert TIMEOUT not in env(pod)
     assert pod["spec"]["terminationGracePeriodSeconds"] == grace
 
@@ -76,6 +76,7 @@ def test_draining_can_be_left_out() -> None:
     cluster = served()
     cluster["metadata"]["annotations"] = {names.DRAIN: "false"}
     assert hook(worker(cluster)) is None
+    assert hook(head(cluster)) is None
     assert hook(worker(raycluster(group()))) is None
     assert "terminationGracePeriodSeconds" not in worker(raycluster(group()))["spec"]
 

@@ -16,6 +16,7 @@ from rayservice_operator.api import names
 from rayservice_operator.core.conditions import find, is_true
 from rayservice_operator.core.objects import (
     Manifest,
+    annotations_of,
     controller_uid,
     generation_of,
     is_terminating,
@@ -301,6 +302,18 @@ class Monitor:
             self._fail(f"the gateway leads requests to {dead}, where nobody answers")
         for cluster in self.world.server.kind("RayCluster"):
             self._complete(cluster)
+            self._marked(cluster)
+
+    def _marked(self, cluster: Manifest) -> None:
+        """Clients that keep connections are sent away from clusters that have no role, and from no other."""
+        service = self._owner(cluster)
+        if service is None or service["spec"].get("managedBy") or _suspending(service):
+            return
+        status, name = service.get("status") or {}, name_of(cluster)
+        leaving = name not in (_role(status, "active"), _role(status, "pending"))
+        wrong = [name_of(p) for p in self.world.pods(name) if (names.DRAINING in annotations_of(p)) != leaving]
+        if wrong:
+            self._fail(f"{wrong} should {'' if leaving else 'not '}be marked as draining")
 
     def _complete(self, cluster: Manifest) -> None:
         if is_terminating(cluster):

@@ -44,6 +44,7 @@ FT_DELETION_TIMEOUT: Final = "ray.io/gcs-ft-deletion-timeout"
 
 ROLLBACK: Final = "ray.io/rollback"  # "false": a serve config that fails stays
 DRAIN: Final = "ray.io/drain"  # "false": pods leave as Ray alone lets them
+DISRUPTION_BUDGET: Final = "ray.io/disruption-budget"  # all, workers or none: which pods may not be evicted at will
 RETRY: Final = "ray.io/retry"  # any new value: what failed is tried once more
 PAUSE: Final = "ray.io/pause"  # "true": upgrades are held where they are
 PROMOTE: Final = "ray.io/promote"  # name of a RayCluster: passes over what holds it back
@@ -59,6 +60,8 @@ NUM_WORKER_GROUPS: Final = "ray.io/num-worker-groups"
 OPERATOR_VERSION: Final = "ray.io/kuberay-version"
 DELETE_AFTER: Final = "rayservice.ray.io/delete-after"
 IN_PLACE_APPLIED: Final = "rayservice.ray.io/applied-in-place"
+DRAINING: Final = "rayservice.ray.io/draining"  # of a pod that is to be left: since when
+PROXY_MODULE: Final = "rayservice.ray.io/proxy-module"  # of a pod: text of what its HTTP proxies load
 TEMPLATE_HASH: Final = "rayservice.ray.io/template-hash"
 ROLL: Final = "rayservice.ray.io/roll"
 

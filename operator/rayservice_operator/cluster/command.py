@@ -57,22 +57,31 @@ def overwritten(view: ClusterView, group: GroupView) -> bool:
     )
 
 
-def container_command(view: ClusterView, group: GroupView, line: str) -> dict[str, list[str]]:
+def generates_command(view: ClusterView, group: GroupView) -> bool:
+    """Whether the operator writes the command. One that says ``ray start`` is the user's own, as with KubeRay."""
+    return not overwritten(view, group) and "ray start" not in _user_line(group)
+
+
+def container_command(view: ClusterView, group: GroupView, line: str, before: str = "") -> dict[str, list[str]]:
     """``command`` and ``args`` of the Ray container; empty when the user's own stay.
 
-    A command that already says ``ray start`` is the user's own business, as with KubeRay.
+    ``before`` is shell text that is put before ``line``.
     """
-    user = user_line(
-        [str(word) for word in group.ray_container.get("command") or ()],
-        [str(word) for word in group.ray_container.get("args") or ()],
-    )
-    if overwritten(view, group) or "ray start" in user:
+    if not generates_command(view, group):
         return {}
-    generated = f"ulimit -n ${{RAY_START_ULIMIT_OPEN_FILES:-{view.config.ulimit_open_files}}}; {line}"
+    user = _user_line(group)
+    generated = f"ulimit -n ${{RAY_START_ULIMIT_OPEN_FILES:-{view.config.ulimit_open_files}}}; {before}{line}"
     return {
         "command": ["/bin/bash", "-lc" if view.config.login_shell else "-c", "--"],
         "args": [f"{user} && {generated}" if user else generated],
     }
+
+
+def _user_line(group: GroupView) -> str:
+    return user_line(
+        [str(word) for word in group.ray_container.get("command") or ()],
+        [str(word) for word in group.ray_container.get("args") or ()],
+    )
 
 
 def user_line(command: Sequence[str], args: Sequence[str]) -> str:

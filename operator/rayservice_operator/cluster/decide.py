@@ -13,7 +13,18 @@ from typing import Final
 from rayservice_operator.api.conditions import ClusterCondition, ClusterReason
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_raycluster
-from rayservice_operator.cluster import auth, autoscaler, children, dryrun, gcs, ingress, services, status, termination
+from rayservice_operator.cluster import (
+    auth,
+    autoscaler,
+    children,
+    disruption,
+    dryrun,
+    gcs,
+    ingress,
+    services,
+    status,
+    termination,
+)
 from rayservice_operator.cluster.dryrun import Opinion, Verdict
 from rayservice_operator.cluster.plan import Plan, Problem, Scene, earliest
 from rayservice_operator.cluster.pod import build_head, build_worker, head_name
@@ -186,7 +197,13 @@ def _pods(scene: Scene) -> Plan:
     return plan
 
 
-STEPS: Final[tuple[Callable[[Scene], Plan], ...]] = (_finalizer, _applied, _strays, _pods)
+def _budgets(scene: Scene) -> Plan:
+    """What evictions may take. Last, because a failing action stops those after it, and this one is worth no pod."""
+    present, view = scene.snapshot.children, scene.view
+    return Plan((*children.changes(present, disruption.budgets(view)), *disruption.unwanted(view, present)))
+
+
+STEPS: Final[tuple[Callable[[Scene], Plan], ...]] = (_finalizer, _applied, _strays, _pods, _budgets)
 
 
 def _missing_head(scene: Scene) -> tuple[Replacement | None, float | None]:

@@ -23,6 +23,9 @@ _MARGIN_S: Final = 5
 _LEAST_S: Final = 5
 """With less than this a hook is not worth its start."""
 
+_TELL_PROXY: Final = "echo > /tmp/rayservice-draining || true"
+"""All of the hook of a pod that cannot be drained: clients are told to go (``in_pod/rayservice_proxy.py``)."""
+
 DRAIN_NODE: Final = (Path(__file__).parent / "in_pod" / "drain_node.py").read_text()
 """The hook: a constant like any other, kept in a file of its own so that it is linted and tested as Python."""
 
@@ -32,13 +35,17 @@ def wanted(view: ClusterView) -> bool:
     return view.owned_by_service and view.annotations.get(names.DRAIN, "").lower() != "false"
 
 
+def _own_hook(group: GroupView) -> bool:
+    return bool((group.ray_container.get("lifecycle") or {}).get("preStop"))
+
+
 def hook_seconds(view: ClusterView, group: GroupView) -> int | None:
     """How long the hook of a pod of this group may take; None where there is none.
 
     Not on a head, from which nothing can be moved; not beside a preStop hook of the user's own; and not where the
     user's grace period leaves it no time.
     """
-    if group.is_head or not wanted(view) or (group.ray_container.get("lifecycle") or {}).get("preStop"):
+    if group.is_head or not wanted(view) or _own_hook(group):
         return None
     grace = group.pod_spec.get("terminationGracePeriodSeconds", WORKER_GRACE_S)
     seconds = grace - SHUTDOWN_S - _MARGIN_S if isinstance(grace, int) else 0
@@ -49,10 +56,13 @@ def add_hook(view: ClusterView, group: GroupView, spec: dict[str, Any]) -> None:
     """Give the Ray container of a pod spec its preStop hook, and a worker the time to be drained."""
     if view.owned_by_service and not group.is_head:
         spec.setdefault("terminationGracePeriodSeconds", WORKER_GRACE_S)
+    if not wanted(view) or _own_hook(group):
+        return
+    shell = ["/bin/bash", "-lc" if view.config.login_shell else "-c", "--"]
     seconds = hook_seconds(view, group)
     if seconds is None:
-        return
+        command = [*shell, _TELL_PROXY]
+    else:
+        command = [*shell, f'{_TELL_PROXY}; python -c "$0" "$1" || true', DRAIN_NODE, str(seconds)]
     ray = spec["containers"][0]
-    shell = ["/bin/bash", "-lc" if view.config.login_shell else "-c", "--"]
-    command = [*shell, 'python -c "$0" "$1" || true', DRAIN_NODE, str(seconds)]
     ray["lifecycle"] = {**(ray.get("lifecycle") or {}), "preStop": {"exec": {"command": command}}}

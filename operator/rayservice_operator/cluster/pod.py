@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rayservice_operator.api import names
-from rayservice_operator.cluster import autoscaler, drain, env, gcs, init, services, volumes
+from rayservice_operator.cluster import autoscaler, connections, drain, env, gcs, init, services, volumes
 from rayservice_operator.cluster.command import container_command, overwritten, ray_start, start_params
 from rayservice_operator.cluster.probes import probes
 from rayservice_operator.cluster.view import ClusterView, GroupView, digest
@@ -70,7 +70,7 @@ def _build(view: ClusterView, group: GroupView, attempt: int) -> Manifest:
     spec: dict[str, Any] = copy.deepcopy(dict(group.pod_spec))
     ray = spec["containers"][0]
 
-    ray.update(container_command(view, group, line))
+    ray.update(container_command(view, group, line, before=connections.export(view, group)))
     ray["env"] = env.merged(env.ray_env(view, group, line), ray.get("env") or (), view.config.default_env)
     ray.update(copy.deepcopy(probes(view, group, params)))
     ports = ray.setdefault("ports", [])
@@ -89,6 +89,7 @@ def _build(view: ClusterView, group: GroupView, attempt: int) -> Manifest:
         waiting = init.container(view, copy.deepcopy(ray), params["address"])
         spec.setdefault("initContainers", []).append(waiting)
     drain.add_hook(view, group, spec)
+    connections.add_module(view, group, spec)
     if view.autoscaler_v2:
         spec["restartPolicy"] = "Never"  # v2 takes a restarted container for the dead instance that it was
 
@@ -105,6 +106,7 @@ def _metadata(view: ClusterView, group: GroupView, attempt: int) -> dict[str, An
     annotations = {
         **_kept(template.get("annotations")),
         **gcs.pod_annotations(view, group),
+        **connections.pod_annotations(view, group),
         names.TEMPLATE_HASH: group.template_hash,
     }
     if overwritten(view, group):

@@ -62,6 +62,7 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
             continue
         if view.delete_after and name == plan.active:
             actions.append(MergePatch(ref(view.manifest), {"metadata": {"annotations": {names.DELETE_AFTER: None}}}))
+        actions += _passed_on(context, view)
         if hashing.matches(view.manifest, target.cluster_spec) and (
             change := inplace.patch(view.manifest, target.cluster_spec)
         ):
@@ -71,6 +72,15 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
         actions += [plan.roll.change] if plan.roll.change else []
         notes += plan.roll.notes
     return actions, notes
+
+
+def _passed_on(context: Context, view: ClusterView) -> list[Action]:
+    """The annotation that counts at once, for somebody whose node drain is held up now; others come with the next
+    cluster."""
+    wanted = annotations_of(context.service).get(names.DISRUPTION_BUDGET)
+    if annotations_of(view.manifest).get(names.DISRUPTION_BUDGET) == wanted:
+        return []
+    return [MergePatch(ref(view.manifest), {"metadata": {"annotations": {names.DISRUPTION_BUDGET: wanted}}})]
 
 
 def deletion_delay_s(context: Context, target: Target) -> int:

@@ -16,6 +16,7 @@ from rayservice_operator.core.objects import is_terminating
 from rayservice_operator.service import (
     clusters,
     endpoints,
+    farewell,
     health,
     observe,
     revisions,
@@ -148,6 +149,7 @@ def _managed(context: Context) -> Decision:
     actions += routes.plan_routes(context, (active, pending), plan.shares)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     actions += retired
+    actions += farewell.plan_marks(context, plan)
     actions += [seen.look.ask] if seen.look.ask else []
     return Decision(
         tuple(actions),

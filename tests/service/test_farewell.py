@@ -1,0 +1,87 @@
+"""Clients that keep their connections leave a cluster with its role, and not sooner."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rayservice_operator.api import names
+from rayservice_operator.core.decision import Apply, Decision, MergePatch
+from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.service.decide import decide
+from rayservice_operator.service.snapshot import ServiceSnapshot
+from tests.service.builders import NOW, cluster_spec, pod, raycluster, serving
+
+
+def patched(decision: Decision) -> dict[str, str | None]:
+    """Name of pod -> its new mark."""
+    marks = {
+        action.ref.name: action.patch["metadata"]["annotations"]
+        for action in decision.actions
+        if isinstance(action, MergePatch) and "annotations" in action.patch.get("metadata", {})
+    }
+    return {name: found[names.DRAINING] for name, found in marks.items() if names.DRAINING in found}
+
+
+def with_module(obj: Manifest, **more: str) -> Manifest:
+    """A pod whose proxies can be told."""
+    obj["metadata"]["annotations"] = {names.PROXY_MODULE: "…", **more}
+    return obj
+
+
+def promoted(*old_pods: Manifest, old: Manifest) -> ServiceSnapshot:
+    """``demo-one`` is active, and the cluster before it is still there."""
+    snapshot = serving()
+    return dataclasses.replace(
+        snapshot, clusters=(*snapshot.clusters, old), pods={**snapshot.pods, "demo-old": old_pods}
+    )
+
+
+def test_pods_of_the_cluster_before_are_marked_after_the_services_have_moved() -> None:
+    old = raycluster("demo-old", cluster_spec("ray:0"))
+    pods = [with_module(pod(old, "head", "10.0.1.1")), with_module(pod(old, "1", "10.0.1.2"))]
+    decision = decide(promoted(*pods, old=old), NOW)
+    assert patched(decision) == {"demo-old-head": to_rfc3339(NOW), "demo-old-1": to_rfc3339(NOW)}
+    kinds = [type(action) for action in decision.actions]
+    assert Apply in kinds
+    assert Apply not in kinds[kinds.index(MergePatch) :]
+
+
+def test_a_mark_is_set_once_and_only_where_somebody_reads_it() -> None:
+    old = raycluster("demo-old", cluster_spec("ray:0"))
+    marked = with_module(pod(old, "head", "10.0.1.1"), **{names.DRAINING: "2026-01-01T00:00:00Z"})
+    foreign = pod(old, "1", "10.0.1.2")
+    going = with_module(pod(old, "2", "10.0.1.3"))
+    going["metadata"]["deletionTimestamp"] = to_rfc3339(NOW)
+    assert patched(decide(promoted(marked, foreign, going, old=old), NOW)) == {}
+
+
+def test_a_cluster_that_is_taken_back_keeps_its_clients() -> None:
+    snapshot = serving()
+    pods = snapshot.pods["demo-one"]
+    for item in pods:
+        with_module(item, **{names.DRAINING: "2026-01-01T00:00:00Z"})
+    assert patched(decide(snapshot, NOW)) == {"demo-one-head": None, "demo-one-1": None}
+
+
+def test_the_choice_of_budgets_counts_for_the_cluster_that_is_there() -> None:
+    """Somebody whose node drain is held up cannot wait for the next cluster."""
+    snapshot = serving()
+    assert not _choices(decide(snapshot, NOW))
+    snapshot.service["metadata"]["annotations"] = {names.DISRUPTION_BUDGET: "workers"}
+    assert _choices(decide(snapshot, NOW)) == {"demo-one": "workers"}
+    snapshot.clusters[0]["metadata"]["annotations"][names.DISRUPTION_BUDGET] = "workers"
+    assert not _choices(decide(snapshot, NOW))
+    snapshot.service["metadata"]["annotations"] = {}
+    assert _choices(decide(snapshot, NOW)) == {"demo-one": None}
+
+
+def _choices(decision: Decision) -> dict[str, str | None]:
+    """Name of RayCluster -> the choice that is passed on to it."""
+    found = {}
+    for action in decision.actions:
+        if isinstance(action, MergePatch) and action.ref.kind == "RayCluster":
+            annotations = action.patch["metadata"]["annotations"]
+            if names.DISRUPTION_BUDGET in annotations:
+                found[action.ref.name] = annotations[names.DISRUPTION_BUDGET]
+    return found
