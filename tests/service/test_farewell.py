@@ -8,8 +8,11 @@ from rayservice_operator.api import names
 from rayservice_operator.core.decision import Apply, Decision, MergePatch
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.service import farewell
+from rayservice_operator.service.context import build
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
+from rayservice_operator.service.strategies.base import Plan
 from tests.service.builders import NOW, cluster_spec, pod, raycluster, serving
 
 
@@ -85,3 +88,19 @@ def _choices(decision: Decision) -> dict[str, str | None]:
             if names.DISRUPTION_BUDGET in annotations:
                 found[action.ref.name] = annotations[names.DISRUPTION_BUDGET]
     return found
+
+
+def test_a_pod_that_a_split_leaves_out_loses_its_clients_and_gets_them_back() -> None:
+    snapshot = serving()
+    chosen, left_out = (with_module(item) for item in snapshot.pods["demo-one"])
+    plan = Plan("demo-one", "")
+    split = {"demo-one": {chosen["metadata"]["uid"]}}
+    assert farewell.plan_marks(build(snapshot, NOW), plan, split) == []  # it is still an endpoint
+
+    left_out["metadata"]["labels"][names.SERVE] = "false"
+    (patch,) = farewell.plan_marks(build(snapshot, NOW), plan, split)
+    assert patch.ref.name == left_out["metadata"]["name"]
+    left_out["metadata"]["annotations"][names.DRAINING] = to_rfc3339(NOW)
+    assert farewell.plan_marks(build(snapshot, NOW), plan, split) == []
+    (patch,) = farewell.plan_marks(build(snapshot, NOW), plan, None)
+    assert patch.patch == {"metadata": {"annotations": {names.DRAINING: None}}}

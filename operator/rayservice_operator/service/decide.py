@@ -149,7 +149,7 @@ def _managed(context: Context) -> Decision:
     actions += routes.plan_routes(context, (active, pending), plan.shares)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     actions += retired
-    actions += farewell.plan_marks(context, plan)
+    actions += farewell.plan_marks(context, plan, split)
     actions += [seen.look.ask] if seen.look.ask else []
     return Decision(
         tuple(actions),
