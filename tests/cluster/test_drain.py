@@ -38,7 +38,7 @@ def test_a_worker_has_a_hook_and_more_time_than_it_takes() -> None:
     pod = worker(served())
     command = hook(pod)
     assert command is not None
-    assert command[-2] == drain.DRAIN_NODE
+    assert command[-4:-1] == [drain.DRAIN_NODE, "demo-head-svc.ns.svc.cluster.local", "6379"]
     seconds = int(command[-1])
     assert 35 < seconds <= pod["spec"]["terminationGracePeriodSeconds"] - int(env(pod)[TIMEOUT])
 
@@ -129,12 +129,11 @@ def run(tmp_path: Path, port: int, *, accepts: bool = True, lives: int = 1, seco
     command = hook(worker(served()))
     assert command is not None
     done = subprocess.run(
-        [*command[:-1], str(seconds)],
+        [*command[:-3], "localhost", str(port), str(seconds)],
         env={
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "PYTHONPATH": str(tmp_path),
             "STUB": str(state),
-            "RAY_ADDRESS": f"localhost:{port}",
             "RAY_CLOUD_INSTANCE_ID": "me",
         },
         capture_output=True,
@@ -174,10 +173,9 @@ def test_the_hook_survives_an_image_without_ray(tmp_path: Path, gcs: socket.sock
     (tmp_path / "broken").mkdir()
     command = hook(worker(served()))
     assert command is not None
-    address = f"localhost:{gcs.getsockname()[1]}"
     done = subprocess.run(
-        [*command],
-        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "RAY_ADDRESS": address},
+        [*command[:-3], "localhost", str(gcs.getsockname()[1]), "30"],
+        env={"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -144,7 +144,6 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
     environment = {
         "PATH": f"{real_ray.VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "RAY_CLOUD_INSTANCE_ID": "worker-1",
-        "RAY_ADDRESS": f"127.0.0.1:{ray.gcs_port}",
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain.SHUTDOWN_S),
         "OF_TEST": str(ray.temp_dir),  # by which its processes are found at the end
@@ -164,13 +163,10 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
         )
     threading.Thread(target=worker.wait, daemon=True).start()
     until(lambda: "Ray runtime started" in log.read_text(errors="replace"), ray)
-    done = subprocess.run(
-        ["python", "-c", drain.DRAIN_NODE, "60"], env=environment, capture_output=True, text=True, check=True
-    )
+    hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
+    done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "drain: drained"
-    again = subprocess.run(
-        ["python", "-c", drain.DRAIN_NODE, "60"], env=environment, capture_output=True, text=True, check=True
-    )
+    again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
     assert "drained" not in again.stderr  # no other node has been taken for it
     os.kill(worker.pid, signal.SIGTERM)
     until(lambda: worker.poll() is not None, ray)

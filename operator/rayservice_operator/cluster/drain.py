@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rayservice_operator.api import names
+from rayservice_operator.cluster import init
 from rayservice_operator.cluster.view import ClusterView, GroupView
 
 WORKER_GRACE_S: Final = 120
@@ -52,8 +53,11 @@ def hook_seconds(view: ClusterView, group: GroupView) -> int | None:
     return seconds if seconds >= _LEAST_S else None
 
 
-def add_hook(view: ClusterView, group: GroupView, spec: dict[str, Any]) -> None:
-    """Give the Ray container of a pod spec its preStop hook, and a worker the time to be drained."""
+def add_hook(view: ClusterView, group: GroupView, spec: dict[str, Any], address: str) -> None:
+    """Give the Ray container of a pod spec its preStop hook, and a worker the time to be drained.
+
+    ``address`` is where ``ray start`` finds the GCS; the variable ``RAY_ADDRESS`` may be the user's own.
+    """
     if view.owned_by_service and not group.is_head:
         spec.setdefault("terminationGracePeriodSeconds", WORKER_GRACE_S)
     if not wanted(view) or _own_hook(group):
@@ -63,6 +67,7 @@ def add_hook(view: ClusterView, group: GroupView, spec: dict[str, Any]) -> None:
     if seconds is None:
         command = [*shell, _TELL_PROXY]
     else:
-        command = [*shell, f'{_TELL_PROXY}; python -c "$0" "$1" || true', DRAIN_NODE, str(seconds)]
+        script = f'{_TELL_PROXY}; python -c "$@" || true'
+        command = [*shell, script, "drain", DRAIN_NODE, *init.gcs_address(view, address), str(seconds)]
     ray = spec["containers"][0]
     ray["lifecycle"] = {**(ray.get("lifecycle") or {}), "preStop": {"exec": {"command": command}}}

@@ -32,19 +32,22 @@ echo "GCS at $1:$2 is up"
 """
 
 
-def container(view: ClusterView, ray_container: dict[str, Any], address: str) -> dict[str, Any]:
-    """The init container for a pod whose finished Ray container is given.
-
-    ``address`` is ``host:port`` as ``ray start --address`` has it; anything else means the head service.
-    """
+def gcs_address(view: ClusterView, address: str) -> tuple[str, str]:
+    """Host and port of the GCS from ``host:port`` as ``ray start --address`` has it; else the head service's."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         host, port = view.head_fqdn, view.gcs_port
+    return host.strip("[]"), port
+
+
+def container(view: ClusterView, ray_container: dict[str, Any], address: str) -> dict[str, Any]:
+    """The init container for a pod whose finished Ray container is given. ``address`` as for :func:`gcs_address`."""
+    host, port = gcs_address(view, address)
     resources = {"cpu": "100m", "memory": "64Mi"}
     result: dict[str, Any] = {
         "name": NAME,
         "image": ray_container.get("image"),
-        "command": ["/bin/bash", "-c", SCRIPT, NAME, host.strip("[]"), port],
+        "command": ["/bin/bash", "-c", SCRIPT, NAME, host, port],
         "env": ray_container.get("env") or [],
         "resources": {"requests": resources, "limits": resources},
     }

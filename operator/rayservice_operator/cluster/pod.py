@@ -88,7 +88,7 @@ def _build(view: ClusterView, group: GroupView, attempt: int) -> Manifest:
     if not group.is_head and view.config.inject_init_container:
         waiting = init.container(view, copy.deepcopy(ray), params["address"])
         spec.setdefault("initContainers", []).append(waiting)
-    drain.add_hook(view, group, spec)
+    drain.add_hook(view, group, spec, params.get("address", ""))
     connections.add_module(view, group, spec)
     if view.autoscaler_v2:
         spec["restartPolicy"] = "Never"  # v2 takes a restarted container for the dead instance that it was

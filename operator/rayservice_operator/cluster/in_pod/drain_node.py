@@ -1,7 +1,7 @@
 """preStop hook of a Ray worker: lets Ray Serve move its replicas away before the container is told to end.
 
-Given as text to the Python of the Ray image, whatever its version, so it needs nothing but Ray. Its one argument is
-how many seconds it may take. It never fails: a pod that cannot be drained is deleted all the same.
+Given as text to the Python of the Ray image, whatever its version, so it needs nothing but Ray. Arguments: host and
+port of the GCS, and how many seconds it may take. It never fails: a pod that cannot be drained is deleted all the same.
 
 A node that is drained gets no new replica, its replicas stop when their replacements run, its proxy has Ray's minimum
 time for draining (30 s, ``RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S``), and then its raylet ends by itself. When the head
@@ -39,11 +39,10 @@ def own_node(gcs: Any) -> Any:
     return next(iter(named or [node for node in living if node.node_manager_address == here]), None)
 
 
-def drain(seconds: float) -> str:
+def drain(host: str, port: int, seconds: float) -> str:
     """Drain this pod's node and wait until it has ended, ``seconds`` at most. Returns what came of it."""
     deadline = time.monotonic() + seconds
-    host, _, port = os.environ["RAY_ADDRESS"].rpartition(":")
-    head = (socket.gethostbyname(host), int(port))
+    head = (socket.gethostbyname(host), port)
     if not answers(head):
         return "the head does not answer"
 
@@ -70,7 +69,7 @@ def drain(seconds: float) -> str:
 
 if __name__ == "__main__":
     try:
-        outcome = drain(float(sys.argv[1]))
+        outcome = drain(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
     except Exception as error:  # whatever it is, the pod goes
         outcome = f"{type(error).__name__}: {error}"
     sys.stderr.write(f"drain: {outcome}\n")
