@@ -72,6 +72,7 @@ class ServiceReason(enum.StrEnum):
     NO_APPLICATIONS = "NoApplications"
     DEPLOY_FAILED = "DeployFailed"
     UNHEALTHY = "Unhealthy"
+    MISSING = "Missing"
     UNKNOWN = "Unknown"
     # Ours: UpgradeInProgress.
     CHANGE_HELD_BACK = "ChangeHeldBack"

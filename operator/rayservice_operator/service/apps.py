@@ -158,6 +158,23 @@ def _target(deployment: DeploymentView) -> str:
     return "?" if deployment.target_replicas is None else str(deployment.target_replicas)
 
 
+MISSING = "MISSING"
+"""Our word, where Ray has none, for an application that was declared and is not there."""
+
+
+def declared_applications(view: ClusterView, config: Config) -> list[ApplicationView]:
+    """The applications of ``config`` as they were seen last; one that Ray does not know is among them as MISSING.
+
+    For a moment after a PUT it may not know it yet: till then it is DEPLOYING.
+    """
+    observation = view.observation
+    seen = observation.applications if observation else {}
+    push = observation.push if observation else None
+    just_pushed = push is not None and observation is not None and (observation.seen_at or 0.0) < push.at + SETTLE_S
+    status, message = ("DEPLOYING", "") if just_pushed else (MISSING, "Ray Serve has no application of that name")
+    return [seen.get(name) or ApplicationView(name, status, message) for name in config.parsed.app_names]
+
+
 def application_statuses(observation: ServeObservation) -> dict[str, Any]:
     """``applicationStatuses`` of the status: KubeRay's shape plus replica counts."""
     return {

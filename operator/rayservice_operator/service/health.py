@@ -14,7 +14,16 @@ from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service import rollback, routes, undo
-from rayservice_operator.service.apps import FAILED_STATUSES, Phase, Standing, can_serve, describe, fresh
+from rayservice_operator.service.apps import (
+    FAILED_STATUSES,
+    MISSING,
+    Phase,
+    Standing,
+    can_serve,
+    declared_applications,
+    describe,
+    fresh,
+)
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
@@ -100,7 +109,7 @@ def ready(picture: Picture) -> Condition:
     applications = _expected(active, picture.shown_config)
     rebuilt = [a for a in applications if _being_rebuilt(context, a)]
     serving = [a for a in applications if can_serve(a) or a in rebuilt]
-    down = [a for a in applications if a.status in FAILED_STATUSES and a not in serving]
+    down = [a for a in applications if a not in serving and (a.status in FAILED_STATUSES or _vanished(context, a))]
     if down or not serving:
         troubled = down or applications
         message = "; ".join(describe(a) for a in troubled) or f"RayCluster {active.name} has no applications."
@@ -127,12 +136,19 @@ def _being_rebuilt(context: Context, application: ApplicationView) -> bool:
     return was_ready and good is not None and application.name in good.parsed.app_names
 
 
+def _vanished(context: Context, application: ApplicationView) -> bool:
+    """Whether an application that everything ran with is not there any more; a new one may not be there yet."""
+    good = context.good_config
+    return application.status == MISSING and good is not None and application.name in good.parsed.app_names
+
+
 def _expected(view: ClusterView, config: Config | None) -> list[ApplicationView]:
     """Applications of the config, or all that are not on their way out while the config is not known."""
     seen = view.observation.applications if view.observation else {}
     if config is None:
         return [a for a in seen.values() if a.status != "DELETING"]
-    return [seen[name] for name in config.parsed.app_names if name in seen]
+    expected = declared_applications(view, config)
+    return expected if any(a.name in seen for a in expected) else []
 
 
 def upgrade_in_progress(picture: Picture) -> Condition:
@@ -339,6 +355,7 @@ def serve_config_applied(picture: Picture) -> Condition:
 APP_TROUBLE: Final[tuple[tuple[str, Reason], ...]] = (
     ("DEPLOY_FAILED", Reason.DEPLOY_FAILED),
     ("UNHEALTHY", Reason.UNHEALTHY),
+    (MISSING, Reason.MISSING),
 )
 
 

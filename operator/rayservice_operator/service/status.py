@@ -122,14 +122,22 @@ def _timed_out(context: Context, plan: Plan) -> bool:
 
 
 def initializing_deadline(context: Context, plan: Plan) -> float | None:
-    """Epoch seconds at which the first cluster counts as late; None without the annotation or once serving."""
+    """Epoch seconds at which the first cluster counts as late; None without the annotation or once serving.
+
+    Each spec has the whole time: a serve config that is corrected revives a service that was late without it.
+    """
     text = annotations_of(context.service).get(names.INITIALIZING_TIMEOUT)
     upgrade = context.stored.get("upgrade") or {}
     if not text or plan.active or not plan.pending or upgrade.get("to") != plan.pending:
         return None
-    started = from_rfc3339(upgrade.get("started"))
+    started = context.now if _edited(context) else from_rfc3339(upgrade.get("started"))
     limit = parse_duration(text)
     return None if started is None or limit is None else started + limit
+
+
+def _edited(context: Context) -> bool:
+    """Whether the spec is another than that which the status tells of."""
+    return context.stored.get("observedGeneration") != context.generation
 
 
 def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
@@ -198,12 +206,13 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     stored: Mapping[str, Any] = context.stored.get("upgrade") or {}
     if plan.pending:
         same = (stored.get("to") == plan.pending and stored.get("phase") != "Promoted") or _is_removing(stored)
+        anew = _edited(context) and not plan.active and not plan.replaces
         return {
             "strategy": strategy_type(context),
             "from": plan.active or plan.replaces,
             "to": plan.pending,
             "phase": _phase(seen),
-            "started": stored["started"] if same and stored.get("started") else to_rfc3339(context.now),
+            "started": stored["started"] if same and stored.get("started") and not anew else to_rfc3339(context.now),
             **_pause(context, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
             **({"needs": str(of_second_cluster(context, seen.target))} if plan.active and seen.target else {}),
@@ -339,6 +348,7 @@ REASONS_WORTH_AN_EVENT: Final = {
     (Type.READY, Reason.HEAD_POD_NOT_READY): Level.WARNING,
     (Type.APPLICATIONS_HEALTHY, Reason.DEPLOY_FAILED): Level.WARNING,
     (Type.APPLICATIONS_HEALTHY, Reason.UNHEALTHY): Level.WARNING,
+    (Type.APPLICATIONS_HEALTHY, Reason.MISSING): Level.WARNING,
     (Type.UPGRADE_IN_PROGRESS, Reason.CHANGE_HELD_BACK): Level.WARNING,
 }
 EVENT_NAMES: Final = {(Type.STALLED, Reason.VALIDATION_FAILED): "InvalidRayServiceSpec"}
