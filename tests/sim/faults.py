@@ -102,6 +102,33 @@ def delete(world: World, monitor: Monitor, pick: Pick) -> str:
     return name_of(cluster)
 
 
+def _app(world: World, pick: Pick) -> tuple[Manifest, str] | None:
+    """The head and name of one application that Ray knows."""
+    heads = {uid_of(pod): pod for pod in world.pods()}
+    apps = [(heads[uid], app) for uid, serve in world.serves.items() if uid in heads for app in sorted(serve.apps)]
+    return pick(apps) if apps else None
+
+
+def forget(world: World, monitor: Monitor, pick: Pick) -> str:
+    """Somebody deletes an application in Ray."""
+    found = _app(world, pick)
+    if found is None:
+        return ""
+    monitor.excuse()
+    world.forget(*found)
+    return f"{found[1]} of {name_of(found[0])}"
+
+
+def sicken(world: World, monitor: Monitor, pick: Pick) -> str:
+    """An application turns unhealthy, until all is mended or another config comes."""
+    found = _app(world, pick)
+    if found is None:
+        return ""
+    monitor.excuse()
+    world.sicken(*found)
+    return f"{found[1]} of {name_of(found[0])}"
+
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "gpus": gpus,
     "autoscale": autoscale,
@@ -109,16 +136,11 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "drain": drain,
     "hang": hang,
     "delete": delete,
+    "forget": forget,
+    "sicken": sicken,
 }
 HARMLESS: Final = frozenset({"gpus", "autoscale"})
 """Faults after which a serving service must go on as if nothing had been."""
-
-
-def mend(world: World) -> None:
-    """Faults end."""
-    world.hung.clear()
-    world.stuck = False
-    world.gpus = 1000
 
 
 def chosen_by(index: int) -> Any:

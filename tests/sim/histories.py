@@ -17,7 +17,7 @@ from rayservice_operator.kube.errors import (
 from tests.sim import manifests as m
 from tests.sim.apiserver import WRITES
 from tests.sim.edits import CALM, EDITS
-from tests.sim.faults import FAULTS, HARMLESS, mend
+from tests.sim.faults import FAULTS, HARMLESS
 from tests.sim.invariants import BrokenInvariantError
 from tests.sim.process import Killed, Process, advance
 from tests.sim.scenarios import create
@@ -141,7 +141,7 @@ class History:
 
     def settle(self) -> None:
         """Faults end; in good order everything must come right."""
-        mend(self.world)
+        self.world.mend()
         if service(self.world):
             user(self.world, CALM)
         for coroutine in self.working:

@@ -32,6 +32,8 @@ from tests.sim.world import World, gpus_of
 MAX_LIVE_CLUSTERS = 2
 FAULT_S = 60.0
 """Simulated seconds within which the effect of a fault must show itself."""
+LIE_S = 25.0
+"""Simulated seconds for which Ready may be wrong: an observation counts as news for 15 s."""
 MAX_WRITES_AT_ONCE = 60
 """Operator writes without any simulated time passing: more is a loop."""
 
@@ -55,6 +57,7 @@ class Monitor:
     last_write: float = 0.0
     burst: int = 0
     burst_at: float = 0.0
+    lying: dict[str, float] = field(default_factory=dict)
     _checked: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
@@ -283,6 +286,19 @@ class Monitor:
             ]
             if len(pods) > group["maxReplicas"]:
                 self._fail(f"{len(pods)} pods in group {group['groupName']} of {name_of(cluster)}")
+
+    def check_words(self) -> None:
+        """While nothing keeps the operator from its work: what is said of Ready has not been wrong for long."""
+        for service in self.world.server.kind("RayService"):
+            name = name_of(service)
+            conditions = (service.get("status") or {}).get("conditions") or ()
+            told = (find(conditions, "Ready") or {}).get("status", "False")
+            truth = bool(self.world.serving(names.serve_service_name(name)))
+            if told == "Unknown" or (told == "True") == truth or is_terminating(service):
+                self.lying.pop(name, None)
+            elif self.world.now - self.lying.setdefault(name, self.world.now) > LIE_S:
+                since = self.world.now - self.lying[name]
+                self._fail(f"Ready is {told} for {since:.0f} s and requests are {'' if truth else 'not '}answered")
 
     # --- the end
 

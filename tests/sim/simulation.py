@@ -153,6 +153,7 @@ class Orderly:
                 attempt(step)
                 self.monitor.check()
                 moved = True
+        self.monitor.check_words()
         self._tick()
 
     def _stage(self) -> None:

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rayservice_operator.kube.errors import ServerError, TooManyRequests, Unreachable
 from tests.sim.apiserver import WRITES
 from tests.sim.edits import CALM, EDITS, Edit
-from tests.sim.faults import FAULTS, chosen_by, mend
+from tests.sim.faults import FAULTS, chosen_by
 from tests.sim.histories import serving
 from tests.sim.invariants import BrokenInvariantError
 from tests.sim.process import Killed, OperatorBugError
@@ -151,7 +151,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Faults end, and everything must come right."""
         self.gate.kill_in, self.gate.failing = 0, []
-        mend(self.world)
+        self.world.mend()
         if service(self.world):
             user(self.world, CALM)
         self.orderly.finish(idle_s=60.0)

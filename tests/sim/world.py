@@ -70,6 +70,7 @@ class World:
     hung: set[str] = field(default_factory=set)
     stuck: bool = False
     addresses: int = 0
+    disturbed: int = 0
     _calm_at: int = -1
 
     def __post_init__(self) -> None:
@@ -97,7 +98,8 @@ class World:
 
     def moment(self) -> tuple[object, ...]:
         """Differs from that of before whenever requests may be answered otherwise than before."""
-        return self.server.version, self.now, sum(len(serve.puts) for serve in self.serves.values()), len(self.serves)
+        puts = sum(len(serve.puts) for serve in self.serves.values())
+        return self.server.version, self.now, puts, len(self.serves), self.disturbed
 
     def pods(self, cluster: str | None = None) -> list[Manifest]:
         """All pods, or those of one RayCluster."""
@@ -337,6 +339,26 @@ class World:
     def drain(self, pod: Manifest) -> None:
         """Somebody deletes the pod: a node drain, or a person."""
         self.server.delete("kubectl", ref(pod), None, "Background")
+
+    def forget(self, head: Manifest, app: str) -> None:
+        """Somebody deletes an application by Ray's own API."""
+        self.serves[uid_of(head)].apps.pop(app, None)
+        self.disturbed += 1
+
+    def sicken(self, head: Manifest, app: str) -> None:
+        """An application's replicas fail their health checks; Ray goes on trying."""
+        self.serves[uid_of(head)].apps[app].unhealthy = True
+        self.disturbed += 1
+
+    def mend(self) -> None:
+        """Everything that ``faults`` did to nodes, dashboards and applications ends."""
+        self.hung.clear()
+        self.stuck = False
+        self.gpus = 1000
+        for serve in self.serves.values():
+            for app in serve.apps.values():
+                app.unhealthy = False
+        self.disturbed += 1
 
     # --- EndpointSlice controller
 
