@@ -36,7 +36,6 @@ IN_PLACE = {
     "head service annotations": (("headServiceAnnotations",), {"team": "ml"}),
     "autoscaler idle timeout": (("autoscalerOptions", "idleTimeoutSeconds"), 120),
     "upscaling mode": (("autoscalerOptions", "upscalingMode"), "Conservative"),
-    "suspend (Kueue)": (("suspend",), True),
 }
 NEW_CLUSTER = {
     "image": (("workerGroupSpecs", 0, "template"), pod_template("ray:2")),

@@ -23,10 +23,14 @@ def service(image: str, **spec: object) -> Manifest:
     return rayservice({"rayClusterConfig": cluster_spec(image), **spec})
 
 
+def _last_valid(history: tuple[Manifest, ...], present: Manifest | None = None) -> Manifest | None:
+    return revisions.last_valid_spec(history, present or {})
+
+
 def test_a_spec_is_recorded_once() -> None:
     one = service("a")
     history = applied((), revisions.record(one, (), frozenset()))
-    assert revisions.last_valid_spec(history) == {"rayClusterConfig": cluster_spec("a")}
+    assert _last_valid(history) == {"rayClusterConfig": cluster_spec("a"), "suspend": False}
     assert revisions.record(one, history, frozenset()) == []
 
 
@@ -35,12 +39,26 @@ def test_suspend_is_no_new_revision() -> None:
     assert revisions.record(service("a", suspend=True), history, frozenset()) == []
 
 
+def test_suspended_clusters_are_no_new_revision() -> None:
+    """Kueue writes it with every admission and eviction; what is in force of it is what is written now."""
+    suspended = rayservice({"rayClusterConfig": cluster_spec("a", suspend=True)})
+    history = applied((), revisions.record(suspended, (), frozenset()))
+    assert "suspend" not in history[0]["data"]["spec"]["rayClusterConfig"]
+    assert revisions.record(service("a"), history, frozenset()) == []
+    for given, expected in ((True, {"suspend": True}), (False, {"suspend": False}), ("wrong", {})):
+        present = {"rayClusterConfig": {"suspend": given}}
+        assert _last_valid(history, present) == {
+            "rayClusterConfig": cluster_spec("a", **expected),
+            "suspend": False,
+        }
+
+
 def test_going_back_makes_the_old_revision_the_newest() -> None:
     history: tuple[Manifest, ...] = ()
     for image in ("a", "b", "a"):
         history = applied(history, revisions.record(service(image), history, frozenset()))
     assert len(history) == 2
-    assert revisions.last_valid_spec(history) == {"rayClusterConfig": cluster_spec("a")}
+    assert _last_valid(history) == {"rayClusterConfig": cluster_spec("a"), "suspend": False}
 
 
 def test_history_is_bounded_but_keeps_what_is_referred_to() -> None:

@@ -92,6 +92,10 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     "workers": tuple(
         spec(f"{workers} workers", rayClusterConfig=m.cluster_spec(workers=workers)) for workers in (1, 2, 3)
     ),
+    "cluster suspend": (
+        spec("suspend the clusters", rayClusterConfig={"suspend": True}),
+        spec("resume the clusters", rayClusterConfig={"suspend": False}),
+    ),
     "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
     "strategy": tuple(spec(f"strategy {name}", upgradeStrategy=how) for name, how in STRATEGIES.items()),
     "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
@@ -105,6 +109,11 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
 
 CALM: Final[Manifest] = {
     "metadata": {"annotations": {names.PAUSE: None, names.UNDO: None}},
-    "spec": {"suspend": False, "serveConfigV2": m.serve_config(greeting="fixed"), "upgradeStrategy": None},
+    "spec": {
+        "suspend": False,
+        "serveConfigV2": m.serve_config(greeting="fixed"),
+        "upgradeStrategy": None,
+        "rayClusterConfig": {"suspend": False},
+    },
 }
 """Merge patch after which every history must come right."""

@@ -129,6 +129,15 @@ def sicken(world: World, monitor: Monitor, pick: Pick) -> str:
     return f"{found[1]} of {name_of(found[0])}"
 
 
+def queue(world: World, _: Monitor, pick: Pick) -> str:
+    """Kueue takes a RayCluster's quota away, or admits it: it writes ``suspend`` of the RayCluster itself."""
+    cluster = _cluster(world, pick)
+    if cluster is None:
+        return ""
+    world.admit(cluster, yes=bool(cluster["spec"].get("suspend")))
+    return name_of(cluster)
+
+
 FAULTS: Final[Mapping[str, Fault]] = {
     "gpus": gpus,
     "autoscale": autoscale,
@@ -138,6 +147,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "delete": delete,
     "forget": forget,
     "sicken": sicken,
+    "queue": queue,
 }
 HARMLESS: Final = frozenset({"gpus", "autoscale"})
 """Faults after which a serving service must go on as if nothing had been."""

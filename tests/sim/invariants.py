@@ -259,7 +259,7 @@ class Monitor:
         name = name_of(service)
         if name not in self.ready_once:
             return
-        if service["spec"].get("suspend") or is_terminating(service) or _suspending(service):
+        if service["spec"].get("suspend") or is_terminating(service) or _suspending(service) or self._queued(service):
             self.ready_once.discard(name)
             self.excused.pop(name, None)
             self.down.discard(name)
@@ -273,6 +273,13 @@ class Monitor:
             if self.excused.get(name, 0.0) < self.world.now and not self._beheaded(active):
                 self._fail(f"{name} was ready and has no pod left that answers")
             self.down.add(name)
+
+    def _queued(self, service: Manifest) -> bool:
+        """Whether a cluster of the service is suspended, or on the way there or back."""
+        if service["spec"]["rayClusterConfig"].get("suspend"):
+            return True
+        mine = (c for c in self.world.server.kind("RayCluster") if controller_uid(c) == uid_of(service))
+        return any(c["spec"].get("suspend") or _cluster_suspending(c) for c in mine)
 
     def _size(self, cluster: Manifest) -> None:
         """Pods that count (not ended, not going) are no more than the spec's largest."""
@@ -340,7 +347,11 @@ class Monitor:
         if is_terminating(cluster):
             self._fail(f"{name_of(cluster)} is still terminating")
         pods = [p for p in self.world.pods(name_of(cluster)) if self._may_run(p) and not is_terminating(p)]
-        wanted = 1 + sum(group["replicas"] for group in cluster["spec"].get("workerGroupSpecs") or ())
+        wanted = (
+            0
+            if cluster["spec"].get("suspend")
+            else 1 + sum(group["replicas"] for group in cluster["spec"].get("workerGroupSpecs") or ())
+        )
         if len(pods) != wanted:
             self._fail(f"{name_of(cluster)} has {len(pods)} pods of {wanted}")
         used = sum(gpus_of(pod) for pod in self.world.pods())
@@ -379,6 +390,11 @@ def _recreates(service: Manifest | None) -> bool:
 def _suspending(service: Manifest) -> bool:
     conditions = (service.get("status") or {}).get("conditions") or ()
     return is_true(conditions, "Suspending") or is_true(conditions, "Suspended")
+
+
+def _cluster_suspending(cluster: Manifest) -> bool:
+    conditions = (cluster.get("status") or {}).get("conditions") or ()
+    return is_true(conditions, "RayClusterSuspending") or is_true(conditions, "RayClusterSuspended")
 
 
 def fingerprint(world: World) -> dict[str, Any]:

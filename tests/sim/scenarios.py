@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.conditions import is_true
-from rayservice_operator.core.objects import generation_of, is_terminating, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, generation_of, is_terminating, name_of, ref, uid_of
 from tests.sim import manifests as m
 from tests.sim.invariants import Monitor
 from tests.sim.simulation import Stage, condition, service, status, user
@@ -58,6 +58,57 @@ def alone(world: World) -> bool:
 def suspended(world: World) -> bool:
     """Everything is gone."""
     return condition(world, "Suspended") == "True" and not world.pods()
+
+
+def at_rest(world: World) -> bool:
+    """All clusters are suspended and their pods gone; said so, and nothing else is."""
+    conditions = status(world).get("conditions") or ()
+    told = next((c["reason"] for c in conditions if c["type"] == "Ready"), "") == "RayClusterSuspended"
+    moving = is_true(conditions, "Reconciling") or is_true(conditions, "Stalled")
+    return told and not moving and not world.pods()
+
+
+def create_at_rest() -> Stage:
+    """``kubectl apply`` of a manifest whose clusters are suspended from the start."""
+
+    def do(world: World, _: Monitor) -> None:
+        manifest = m.rayservice()
+        manifest["spec"]["rayClusterConfig"]["suspend"] = True
+        world.server.create("kubectl", manifest)
+
+    return Stage("create suspended", do, at_rest)
+
+
+def admit(world: World, *, yes: bool) -> None:
+    """Kueue admits all RayClusters, or takes their quota away."""
+    for cluster in world.server.kind("RayCluster"):
+        world.admit(cluster, yes=yes)
+
+
+def _active_head(world: World) -> Manifest:
+    head = world.head(status(world)["activeServiceStatus"]["rayClusterName"])
+    assert head is not None
+    return head
+
+
+def hang_head(world: World, _: Monitor) -> None:
+    """The active cluster's dashboard answers no more."""
+    world.hung.add(uid_of(_active_head(world)))
+
+
+def forget_app(world: World, monitor: Monitor) -> None:
+    """Somebody deletes an application of the active cluster in Ray."""
+    monitor.excuse()
+    world.forget(_active_head(world), "app1")
+
+
+def serves_as_before(world: World) -> bool:
+    """Ready with what was good before, and the spec's failure still told."""
+    return condition(world, "Ready") == "True" and condition(world, "Stalled") == "True"
+
+
+def _broken_upgrade() -> dict[str, object]:
+    return {"rayClusterConfig": m.cluster_spec("ray:b"), "serveConfigV2": m.serve_config("broken:app")}
 
 
 def at_once(_: World) -> bool:
@@ -298,6 +349,62 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(),
         edit("suspend", suspended, suspend=True),
         edit("resume", serves, suspend=False),
+    ),
+    "clusters_suspended": (
+        create(),
+        edit("suspend the clusters", at_rest, rayClusterConfig={"suspend": True}),
+        edit("resume the clusters", serves, rayClusterConfig={"suspend": False}),
+    ),
+    "clusters_suspended_during_upgrade": (
+        create(),
+        image("ray:b", upgrading),
+        edit("suspend the clusters", at_rest, rayClusterConfig={"suspend": True}),
+        edit("resume the clusters", alone, rayClusterConfig={"suspend": False}),
+    ),
+    "clusters_suspended_and_edited": (
+        create(),
+        edit("suspend the clusters", at_rest, rayClusterConfig={"suspend": True}),
+        image("ray:b", at_rest),
+        edit("resume the clusters", alone, rayClusterConfig={"suspend": False}),
+    ),
+    "born_suspended": (
+        create_at_rest(),
+        edit("resume the clusters", serves, rayClusterConfig={"suspend": False}),
+    ),
+    "queue_takes_its_quota_away": (
+        create(),
+        Stage("Kueue evicts it", lambda world, _: admit(world, yes=False), at_rest),
+        Stage("Kueue admits it", lambda world, _: admit(world, yes=True), serves),
+    ),
+    "suspended_while_hung": (
+        create(),
+        Stage("the dashboard hangs", hang_head, lambda world: condition(world, "Ready") == "Unknown"),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", serves, suspend=False),
+    ),
+    "suspended_while_refused": (
+        create(),
+        edit("invalid", lambda w: condition(w, "Stalled") == "True", serveConfigV2="applications: 5"),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", lambda w: condition(w, "Ready") == "False", suspend=False),
+        edit("fixed", serves, serveConfigV2=NEW_CONFIG),
+    ),
+    "suspended_after_giving_up": (
+        create(deploymentUnhealthySecondThreshold=10),
+        edit("an upgrade that fails", given_up, **_broken_upgrade()),
+        edit("suspend", suspended, suspend=True),
+        edit("resume", serves_as_before, suspend=False),
+        image("ray:b", alone),
+    ),
+    "dashboard_hangs": (
+        create(),
+        Stage("the dashboard hangs", hang_head, lambda world: condition(world, "Ready") == "Unknown"),
+        Stage("it answers again", lambda world, _: world.mend(), serves),
+    ),
+    "application_vanishes": (
+        create(config=m.serve_config("demo:app", "demo:app")),
+        Stage("somebody deletes one of two", forget_app, lambda world: condition(world, "Ready") == "False"),
+        Stage("it is deployed again", lambda *_: None, serves),
     ),
     "suspend_taken_back": (
         create(),

@@ -350,6 +350,10 @@ class World:
         self.serves[uid_of(head)].apps[app].unhealthy = True
         self.disturbed += 1
 
+    def admit(self, cluster: Manifest, *, yes: bool) -> None:
+        """Kueue, of a RayCluster that is in a queue."""
+        self.server.merge_patch("kueue", ref(cluster), {"spec": {"suspend": not yes}})
+
     def mend(self) -> None:
         """Everything that ``faults`` did to nodes, dashboards and applications ends."""
         self.hung.clear()
@@ -358,6 +362,9 @@ class World:
         for serve in self.serves.values():
             for app in serve.apps.values():
                 app.unhealthy = False
+        for cluster in self.server.kind("RayCluster"):
+            if cluster["spec"].get("suspend"):
+                self.admit(cluster, yes=True)
         self.disturbed += 1
 
     # --- EndpointSlice controller

@@ -44,6 +44,7 @@ class ServiceReason(enum.StrEnum):
     APPLICATIONS_NOT_RUNNING = "ApplicationsNotRunning"
     OBSERVATION_STALE = "ObservationStale"
     HEAD_POD_NOT_READY = "HeadPodNotReady"
+    RAY_CLUSTER_SUSPENDED = "RayClusterSuspended"
     # Ours: Reconciling.
     RECONCILE_FAILED = "ReconcileFailed"
     DEPLOYING = "Deploying"

@@ -62,6 +62,7 @@ DELETE_AFTER: Final = "rayservice.ray.io/delete-after"
 IN_PLACE_APPLIED: Final = "rayservice.ray.io/applied-in-place"
 DRAINING: Final = "rayservice.ray.io/draining"  # of a pod that is to be left: since when
 PROXY_MODULE: Final = "rayservice.ray.io/proxy-module"  # of a pod: text of what its HTTP proxies load
+SUSPEND_APPLIED: Final = "rayservice.ray.io/applied-suspend"
 TEMPLATE_HASH: Final = "rayservice.ray.io/template-hash"
 ROLL: Final = "rayservice.ray.io/roll"
 

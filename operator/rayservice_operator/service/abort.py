@@ -3,7 +3,7 @@
 Two limits, both durable in the status. ``deploymentUnhealthySecondThreshold``: an application of the new cluster has
 failed, and nothing about that cluster has moved for so long. ``upgradeStrategy.progressDeadlineSeconds``: the upgrade
 as a whole takes longer. Without an old cluster that serves nothing is given up: there is nothing to go back to. No
-time counts while the upgrade is paused. A person may give up any upgrade (``ray.io/abort``).
+time counts while the upgrade is paused or its cluster suspended. A person may give up any upgrade (``ray.io/abort``).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def limit(context: Context, plan: Plan, standing: Standing) -> Limit | None:
         return None
     if verbs.abort_asked(context.service, pending):
         return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
-    if verbs.paused(context.service) or not net_wanted(context.service):
+    if verbs.paused(context.service) or standing.phase is Phase.SUSPENDED or not net_wanted(context.service):
         return None
     if plan.active and not endpoint_pods(context, plan.active):
         return None  # the old cluster does not serve: the new one may yet be what mends it

@@ -41,6 +41,7 @@ class Phase(enum.StrEnum):
     NO_ENDPOINTS = "WaitingForEndpoints"
     SERVING = "Serving"
     UNKNOWN = "ServeApiUnreachable"
+    SUSPENDED = "Suspended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class Standing:
 
     phase: Phase
     message: str
+
+
+def suspension(view: ClusterView) -> str:
+    """One sentence on a cluster that has no pods because it shall have none."""
+    if view.pods:
+        return f"RayCluster {view.name} is being suspended: {len(view.pods)} of its pods are still there."
+    return (
+        f"RayCluster {view.name} is suspended. Set rayClusterConfig.suspend to false to bring it back; "
+        "where a queue has suspended the RayCluster, it comes back when the queue admits it."
+    )
 
 
 def fresh(observation: ServeObservation | None, now: float, stale_after: float) -> bool:
@@ -67,6 +78,8 @@ def standing(
     """
     if view is None:
         return Standing(Phase.CREATING, "The RayCluster is being created.")
+    if view.suspended:
+        return Standing(Phase.SUSPENDED, suspension(view))
     observation = view.observation
     if not view.head_ip:
         return Standing(

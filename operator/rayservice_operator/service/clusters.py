@@ -36,6 +36,7 @@ def build(context: Context, target: Target, name: str, capacity: int | None = No
                 names.SPEC_HASH: hashing.cluster_hash(spec),
                 names.NUM_WORKER_GROUPS: str(len(spec.get("workerGroupSpecs") or [])),
                 names.IN_PLACE_APPLIED: inplace.applied_scale(spec),
+                **inplace.applied_suspend(spec),
                 names.OPERATOR_VERSION: context.config.version,
             },
             "ownerReferences": [owner_reference(service)],
@@ -68,6 +69,11 @@ def plan_clusters(context: Context, target: Target, plan: Plan) -> tuple[list[Ac
         ):
             actions.append(change)
             notes.append(Note("UpdatedRayCluster", f"Changed RayCluster {name} in place."))
+    for view in context.clusters.values():
+        if view.live and (change := inplace.suspension(view.manifest, target.cluster_spec)):
+            actions.append(change)
+            verb = "Suspended" if target.cluster_spec.get("suspend") else "Resumed"
+            notes.append(Note(f"{verb}RayCluster", f"{verb} RayCluster {view.name} by rayClusterConfig.suspend."))
     if plan.roll is not None:
         actions += [plan.roll.change] if plan.roll.change else []
         notes += plan.roll.notes

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rayservice_operator.api import names
+from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.rayservice import parse_rayservice
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_rayservice
+from rayservice_operator.core.conditions import is_true
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Delete
 from rayservice_operator.core.memo import Memo
@@ -107,6 +109,14 @@ class ClusterView:
     def live(self) -> bool:
         """Not being deleted."""
         return not is_terminating(self.manifest)
+
+    @property
+    def suspended(self) -> bool:
+        """It shall have no pods (``spec.suspend``), or is not through with that yet."""
+        if self.manifest["spec"].get("suspend"):
+            return True
+        conditions = (self.manifest.get("status") or {}).get("conditions") or ()
+        return is_true(conditions, ClusterCondition.SUSPENDING) or is_true(conditions, ClusterCondition.SUSPENDED)
 
     def deletion(self) -> Delete:
         """Delete it, and let the object stay until its pods have gone.
@@ -284,11 +294,10 @@ def _violations(declared: Manifest) -> tuple[Violation, ...]:
 def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Target | None:
     spec: Manifest = snapshot.service["spec"]
     if violations:
-        valid = revisions.last_valid_spec(snapshot.revisions)
+        valid = revisions.last_valid_spec(snapshot.revisions, spec)
         if valid is None:
             return None
-        # What is not part of a revision is taken from the present spec, as far as it is of the right form.
-        spec = {**valid, "suspend": bool(spec.get("suspend"))}
+        spec = valid
     elif earlier := undo.spec_in_force(snapshot.service, snapshot.revisions):
         spec = earlier
     undone = not violations and spec is not snapshot.service["spec"]

@@ -29,12 +29,19 @@ Gate = Callable[[Context, ClusterView], Hold | None]
 
 def paused(context: Context) -> Hold | None:
     """A paused upgrade; also asked before an upgrade is begun."""
-    if not verbs.paused(context.service):
-        return None
-    return Hold(
-        Reason.UPGRADE_PAUSED,
-        f"Paused. Take upgradeStrategy.paused and the annotation {names.PAUSE} away to go on.",
-    )
+    if verbs.paused(context.service):
+        return PAUSED
+    suspended = context.target is not None and context.target.cluster_spec.get("suspend")
+    return SUSPENDED if suspended else None
+
+
+PAUSED: Final = Hold(
+    Reason.UPGRADE_PAUSED,
+    f"Paused. Take upgradeStrategy.paused and the annotation {names.PAUSE} away to go on.",
+)
+SUSPENDED: Final = Hold(
+    Reason.RAY_CLUSTER_SUSPENDED, "rayClusterConfig.suspend is true: nothing is begun until it is false again."
+)
 
 
 def _paused(context: Context, candidate: ClusterView) -> Hold | None:

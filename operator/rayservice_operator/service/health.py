@@ -23,6 +23,7 @@ from rayservice_operator.service.apps import (
     declared_applications,
     describe,
     fresh,
+    suspension,
 )
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
@@ -40,6 +41,7 @@ TRANSIENT: Final = frozenset(
         Phase.DEPLOYING,
         Phase.UNHEALTHY,
         Phase.NO_ENDPOINTS,
+        Phase.SUSPENDED,
     }
 )
 
@@ -95,7 +97,11 @@ def ready(picture: Picture) -> Condition:
         if picture.target is None:
             return Condition(Type.READY, "False", Reason.VALIDATION_FAILED, summary(context.violations))
         reason = Reason.INITIALIZING_TIMEOUT if picture.timed_out else Reason.INITIALIZING
+        if picture.standing.phase is Phase.SUSPENDED:
+            reason = Reason.RAY_CLUSTER_SUSPENDED
         return Condition(Type.READY, "False", reason, picture.plan.waiting or picture.standing.message)
+    if active.suspended:
+        return Condition(Type.READY, "False", Reason.RAY_CLUSTER_SUSPENDED, suspension(active))
     if active.head is None or not active.head_ip:
         return Condition(
             Type.READY, "False", Reason.HEAD_POD_NOT_READY, f"RayCluster {active.name} has no running head pod."
@@ -281,6 +287,8 @@ def reconciling(picture: Picture) -> Condition | None:
             Reason.RECONCILE_FAILED,
             f"Cannot {failure.what}: {failure.message}. It is tried again.",
         )
+    if _at_rest(picture):
+        return None
     if picture.rollback is rollback.Stage.GOING_BACK:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, way_back(picture.failed or {}))
     if picture.plan.hold:
@@ -302,6 +310,12 @@ def reconciling(picture: Picture) -> Condition | None:
     if picture.standing.phase in TRANSIENT:
         return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
     return switching
+
+
+def _at_rest(picture: Picture) -> bool:
+    """Whether all clusters with a role are suspended and their pods gone: nothing is wrong and nothing moves."""
+    views = [view for view in (picture.active, picture.pending) if view is not None]
+    return bool(views) and all(view.suspended and not view.pods for view in views)
 
 
 def switching_traffic(picture: Picture) -> Condition | None:
@@ -342,7 +356,7 @@ def serve_config_applied(picture: Picture) -> Condition:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLED_BACK, _gone_back(picture.failed))
     if picture.standing.phase is Phase.REJECTED:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.REJECTED, picture.standing.message)
-    if view is not None and view.applied_hash == config.hash:
+    if view is not None and view.applied_hash == config.hash and not view.suspended:
         return Condition(
             Type.SERVE_CONFIG_APPLIED,
             "True",

@@ -41,6 +41,27 @@ def patch(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
     return JsonPatch(ref(cluster), tuple(operations)) if operations else None
 
 
+def suspension(cluster: Manifest, wanted: Manifest) -> JsonPatch | None:
+    """The patch that takes an edit of ``rayClusterConfig.suspend`` over to ``cluster``; None where there was none.
+
+    Only an edit: a queue writes the field of the RayCluster itself (Kueue holds a new cluster back by it until there
+    is quota), and what it wrote stays. Pods come and go without another cluster, so this is asked of each live one.
+    """
+    asked = bool(wanted.get("suspend"))
+    if asked == (annotations_of(cluster).get(names.SUSPEND_APPLIED) == "true"):
+        return None
+    operations = [
+        {"op": "add", "path": "/spec/suspend", "value": asked},
+        *annotate(cluster, applied_suspend(wanted) or {names.SUSPEND_APPLIED: None}),
+    ]
+    return JsonPatch(ref(cluster), tuple(operations))
+
+
+def applied_suspend(wanted: Manifest) -> dict[str, str]:
+    """The annotation of a RayCluster that says which ``suspend`` it was given; none for false."""
+    return {names.SUSPEND_APPLIED: "true"} if wanted.get("suspend") else {}
+
+
 def spec_operations(cluster: Manifest, wanted: Manifest, anew: Collection[str] = ()) -> list[Operation]:
     """Operations that bring the spec of ``cluster`` to the in-place fields of the RayClusterSpec ``wanted``.
 
@@ -49,7 +70,7 @@ def spec_operations(cluster: Manifest, wanted: Manifest, anew: Collection[str] =
     spec = cluster["spec"]
     head, wanted_head = spec["headGroupSpec"], wanted["headGroupSpec"]
     operations: list[Operation] = []
-    operations += _fields(spec, wanted, hashing.CLUSTER_FIELDS, "/spec")
+    operations += _fields(spec, wanted, [f for f in hashing.CLUSTER_FIELDS if f != "suspend"], "/spec")
     operations += _autoscaler(spec, wanted)
     operations += _fields(head, wanted_head, hashing.HEAD_FIELDS, "/spec/headGroupSpec")
     operations += _pod(head, wanted_head, "/spec/headGroupSpec", anew=names.HEAD_GROUP in anew)

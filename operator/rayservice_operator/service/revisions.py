@@ -18,9 +18,25 @@ REVISION_HASH = "rayservice.ray.io/revision"
 NOT_PART_OF_A_REVISION = ("suspend", "managedBy", "upgradeStrategy", "rayClusterDeletionDelaySeconds")
 
 
+CLUSTER_FIELDS_NOT_PART_OF_A_REVISION = ("suspend",)
+
+
 def revised_part(spec: Manifest) -> Manifest:
     """The part of a RayService spec that a revision stands for."""
-    return {key: value for key, value in spec.items() if key not in NOT_PART_OF_A_REVISION}
+    revised = {key: value for key, value in spec.items() if key not in NOT_PART_OF_A_REVISION}
+    return _with_cluster_fields(revised, {})
+
+
+def _with_cluster_fields(spec: Manifest, present: Manifest) -> Manifest:
+    """``spec`` with what of its ``rayClusterConfig`` belongs to no revision as it is in the ``present`` spec.
+
+    Kueue writes ``suspend`` there with every admission and eviction: it says when, not what.
+    """
+    config = present.get("rayClusterConfig")
+    given = config if isinstance(config, dict) else {}
+    kept = {k: v for k, v in spec["rayClusterConfig"].items() if k not in CLUSTER_FIELDS_NOT_PART_OF_A_REVISION}
+    taken = {k: given[k] for k in CLUSTER_FIELDS_NOT_PART_OF_A_REVISION if isinstance(given.get(k), bool)}
+    return {**spec, "rayClusterConfig": {**kept, **taken}}
 
 
 def spec_hash(spec: Manifest) -> str:
@@ -56,13 +72,16 @@ def by_number(revisions: tuple[Manifest, ...]) -> list[Manifest]:
     return sorted(revisions, key=lambda revision: int(revision.get("revision") or 0))
 
 
-def last_valid_spec(revisions: tuple[Manifest, ...]) -> Manifest | None:
-    """Spec of the newest revision; only accepted specs become revisions."""
+def last_valid_spec(revisions: tuple[Manifest, ...], present: Manifest) -> Manifest | None:
+    """Spec of the newest revision; only accepted specs become revisions.
+
+    What is not part of a revision is taken from the ``present`` spec, as far as it is of the right form.
+    """
     ordered = by_number(revisions)
     if not ordered:
         return None
-    spec: Manifest = ordered[-1]["data"]["spec"]
-    return spec
+    valid: Manifest = ordered[-1]["data"]["spec"]
+    return _with_cluster_fields({**valid, "suspend": bool(present.get("suspend"))}, present)
 
 
 def record(service: Manifest, revisions: tuple[Manifest, ...], keep: frozenset[str]) -> list[Action]:
@@ -102,7 +121,7 @@ def spec_of(revision: Manifest, service: Manifest) -> Manifest:
     """The spec of ``revision``, with what belongs to no revision taken from the present one."""
     spec: Manifest = service["spec"]
     unrevised = {key: spec[key] for key in NOT_PART_OF_A_REVISION if key in spec}
-    return {**revision["data"]["spec"], **unrevised}
+    return _with_cluster_fields({**revision["data"]["spec"], **unrevised}, spec)
 
 
 def config_of(revision: Manifest) -> str | None:

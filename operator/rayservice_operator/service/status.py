@@ -132,7 +132,11 @@ def initializing_deadline(context: Context, plan: Plan) -> float | None:
         return None
     started = context.now if _edited(context) else from_rfc3339(upgrade.get("started"))
     limit = parse_duration(text)
-    return None if started is None or limit is None else started + limit
+    view = context.live(plan.pending)
+    if started is None or limit is None or (view is not None and view.suspended):
+        return None
+    resumed = context.now if upgrade.get("paused") else from_rfc3339(upgrade.get("resumed")) or 0.0
+    return max(started, resumed) + limit
 
 
 def _edited(context: Context) -> bool:
@@ -213,7 +217,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "to": plan.pending,
             "phase": _phase(seen),
             "started": stored["started"] if same and stored.get("started") and not anew else to_rfc3339(context.now),
-            **_pause(context, stored if same else {}),
+            **_pause(seen, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
             **({"needs": str(of_second_cluster(context, seen.target))} if plan.active and seen.target else {}),
             **({"capacity": dict(seen.look.shown)} if seen.look.shown else {}),
@@ -262,9 +266,10 @@ def _step(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, int]:
     return {"step": steps + moved}
 
 
-def _pause(context: Context, stored: Mapping[str, Any]) -> dict[str, str]:
-    """``paused``: since when it is. ``resumed``: when that ended last; limits count from there."""
-    if verbs.paused(context.service):
+def _pause(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, str]:
+    """``paused``: since when it is, or its cluster suspended. ``resumed``: when that ended; limits count from there."""
+    context = seen.context
+    if verbs.paused(context.service) or seen.standing.phase is Phase.SUSPENDED:
         return {"paused": stored.get("paused") or to_rfc3339(context.now)}
     resumed = to_rfc3339(context.now) if stored.get("paused") else stored.get("resumed")
     return {"resumed": resumed} if resumed else {}
@@ -281,7 +286,7 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
             **about,
             "phase": PAUSED if plan.hold else str(plan.roll.phase),
             **({"started": plan.roll.started} if plan.roll.started else {}),
-            **_pause(seen.context, stored if stored.get("to") == plan.active else {}),
+            **_pause(seen, stored if stored.get("to") == plan.active else {}),
             **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),
             "step": plan.roll.step,
             "steps": plan.roll.steps,
