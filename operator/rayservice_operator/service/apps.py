@@ -270,6 +270,18 @@ def push_for(view: ClusterView, config: Config | None, now: float, capacity: int
     return ServePush(config.hash, payload, f"{observation.session}/{int(push.at) if push else 0}", capacity=capacity)
 
 
+def push_again_at(view: ClusterView | None, config: Config | None, now: float) -> float | None:
+    """When a config that Ray has lost may be pushed again, in epoch seconds; None where it may already, or has not.
+
+    Nothing else would wake anybody by then: what the observer sees is the same at every look.
+    """
+    if view is None or config is None or not lost(view, config):
+        return None
+    push = view.observation.push if view.observation else None
+    again = push.at + REPUSH_PAUSE_S if push is not None and push.config_hash == config.hash else 0.0
+    return again if again > now else None
+
+
 def _attempt(observation: ServeObservation | None, config: Config) -> str:
     """Tells this push from an earlier one of the same config with another one in between (A, B, A)."""
     push = observation.push if observation else None

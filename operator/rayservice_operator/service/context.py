@@ -306,13 +306,27 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
     hashes = (declared.hash if declared else "", hashing.cluster_hash(spec["rayClusterConfig"]))
     if not known or not failed.still_holds(known, snapshot.service, *hashes):
         return Target(spec, declared, declared, undone=undone)
-    former = revisions.numbered(snapshot.revisions, int(known.get("revision") or 0))
+    former = _former_revision(snapshot, known)
     if former is not None:  # its cluster is gone: all of it is brought back, not only its serve config
         spec = revisions.spec_of(former, snapshot.service)
         in_force = load_config(spec.get("serveConfigV2"))
     else:
         in_force = _good_config(snapshot) or declared
     return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")), undone=undone)
+
+
+def _former_revision(snapshot: ServiceSnapshot, known: Mapping[str, Any]) -> Manifest | None:
+    """The revision to be built again, because an upgrade away from it was given up and its cluster is gone.
+
+    By the upgrade itself (Recreate says so beside the failure), or meanwhile: by a suspension, or somebody's hand.
+    """
+    if number := int(known.get("revision") or 0):
+        return revisions.numbered(snapshot.revisions, number)
+    status = snapshot.service.get("status") or {}
+    active = role_name(status, ACTIVE)
+    if not known.get("clusterHash") or any(name_of(c) == active and not is_terminating(c) for c in snapshot.clusters):
+        return None
+    return revisions.numbered(snapshot.revisions, int((status.get("applied") or {}).get("revision") or 0))
 
 
 def _good_config(snapshot: ServiceSnapshot) -> Config | None:

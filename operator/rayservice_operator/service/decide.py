@@ -14,6 +14,7 @@ from typing import Final
 from rayservice_operator.core.decision import Action, Decision, Level, Note
 from rayservice_operator.core.objects import is_terminating
 from rayservice_operator.service import (
+    apps,
     clusters,
     endpoints,
     farewell,
@@ -160,6 +161,8 @@ def _managed(context: Context) -> Decision:
             status.initializing_deadline(context, plan),
             _observation_deadline(context, plan),
             seen.give_up_at,
+            apps.push_again_at(active, status.active_config(context, target, plan), context.now),
+            apps.push_again_at(pending, target.config, context.now),
             plan.wake_at,
             plan.roll.wake_at if plan.roll else None,
             seen.look.again_at,

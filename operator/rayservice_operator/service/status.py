@@ -308,20 +308,29 @@ def _ended(upgrade: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in upgrade.items() if key not in ("deadline", "paused", "needs", "capacity")}
 
 
+MEMORY: Final = frozenset({"revision", "goodConfigHash"})
+"""Of ``applied``: what is known of the past, beside what the active cluster has now."""
+
+
 def _applied(seen: health.Picture) -> dict[str, Any]:
     active, target = seen.active, seen.target
     if active is None or target is None:
-        kept = seen.plan.active or seen.plan.replaces
-        return dict(seen.context.stored.get("applied") or {}) if kept else {}
+        stored = dict(seen.context.stored.get("applied") or {})
+        if seen.plan.active or seen.plan.replaces:
+            return stored
+        # Nothing has it now; which spec everything ran with is needed to go back to it.
+        return {key: stored[key] for key in (*MEMORY, "time") if key in stored} if stored.keys() & MEMORY else {}
     revision = _revision_number(seen.context, target)
     applied: dict[str, Any] = {
         "configHash": active.applied_hash,
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
     }
     in_force = target.config is not None and active.applied_hash == target.config.hash and not seen.plan.pending
+    stored = seen.context.stored.get("applied") or {}
     if revision and in_force and not target.failed and seen.plan.roll is None:
         applied["revision"] = revision
-    stored = seen.context.stored.get("applied") or {}
+    elif stored.get("revision") and all(stored.get(key) == value for key, value in applied.items()):
+        applied["revision"] = stored["revision"]  # it runs what it ran before
     proven = in_force and seen.standing.phase is Phase.SERVING
     if good := active.applied_hash if proven else stored.get("goodConfigHash"):
         applied["goodConfigHash"] = good
