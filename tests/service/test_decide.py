@@ -516,9 +516,28 @@ def test_proven_cluster_is_promoted_then_services_follow_then_the_old_goes() -> 
     assert not [a for a in switched.actions if isinstance(a, Delete)]
 
 
+def proven_beside_one_that_is_ready() -> ServiceSnapshot:
+    """``upgrading("proven")``, with the status that the old cluster has earned stored."""
+    snapshot = upgrading("proven")
+    built = upgrading("built")
+    return dataclasses.replace(snapshot, service=after(built, decide(built, NOW)).service)
+
+
+def test_pods_of_an_old_cluster_that_did_not_serve_do_not_make_the_new_one_ready() -> None:
+    """They are behind the serve service until it is switched, and whether they answer is what nobody has said."""
+    snapshot = upgrading("proven")
+    (new_head,) = snapshot.pods["demo-two"]
+    promoted = decide(snapshot, NOW)
+    assert condition(promoted, "UpgradeInProgress") == ("False", "NoPendingCluster")
+    assert condition(promoted, "Ready") == ("False", "ZeroServeEndpoints")
+    assert condition(promoted, "Reconciling") == ("True", "SwitchingTraffic")
+    switched = dataclasses.replace(after(snapshot, promoted), endpoint_slices=(endpoint_slice(new_head),))
+    assert condition(decide(switched, NOW), "Ready") == ("True", "NonZeroServeEndpoints")
+
+
 def test_a_promoted_cluster_is_not_settled_while_the_old_one_gets_requests() -> None:
     """The switch of the services takes a moment to reach the slices; till then clients may get the old version."""
-    snapshot = upgrading("proven")
+    snapshot = proven_beside_one_that_is_ready()
     (new_head,) = snapshot.pods["demo-two"]
     old_pods = snapshot.pods["demo-one"]
     promoted = decide(snapshot, NOW)

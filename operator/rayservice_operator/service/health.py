@@ -9,7 +9,7 @@ from rayservice_operator.api import names
 from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.conditions import ServiceCondition as Type
 from rayservice_operator.api.conditions import ServiceReason as Reason
-from rayservice_operator.core.conditions import Condition, Status, find
+from rayservice_operator.core.conditions import Condition, Status, find, is_true
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
@@ -120,6 +120,9 @@ def ready(picture: Picture) -> Condition:
         troubled = down or applications
         message = "; ".join(describe(a) for a in troubled) or f"RayCluster {active.name} has no applications."
         return Condition(Type.READY, "False", Reason.APPLICATIONS_NOT_RUNNING, message)
+    if picture.strangers == picture.endpoints and not _was_ready(context):
+        message = f"{active.name} serves, and no pod of it is behind the serve service yet."
+        return Condition(Type.READY, "False", Reason.ZERO_SERVE_ENDPOINTS, message)
     message = f"Serving with {picture.endpoints} endpoint(s)."
     if picture.strangers:
         message = f"Serving with {picture.endpoints} endpoint(s), {picture.strangers} of them not of {active.name}."
@@ -137,9 +140,13 @@ def _being_rebuilt(context: Context, application: ApplicationView) -> bool:
     """
     if application.deployments or application.status not in {"DEPLOYING", "DEPLOY_FAILED"}:
         return False
-    was_ready = (find(context.stored_conditions, Type.READY) or {}).get("status") == "True"
     good = context.good_config
-    return was_ready and good is not None and application.name in good.parsed.app_names
+    return _was_ready(context) and good is not None and application.name in good.parsed.app_names
+
+
+def _was_ready(context: Context) -> bool:
+    """What the stored status says, so also: of the former active cluster, just when another takes its role."""
+    return is_true(context.stored_conditions, Type.READY)
 
 
 def _vanished(context: Context, application: ApplicationView) -> bool:
