@@ -77,7 +77,9 @@ def test_all_requests_go_to_the_only_cluster() -> None:
     assert [(one["port"], one["protocol"]) for one in gateway["listeners"]] == [(80, "HTTP")]
     parent = made["HTTPRoute demo-httproute"]["spec"]["parentRefs"]
     assert parent == [{"name": "demo-gateway", "namespace": "default"}]
-    assert made["Service demo-one-serve-svc"]["spec"]["selector"]["ray.io/cluster"] == "demo-one"
+    backend = made["Service demo-one-serve-svc"]["spec"]
+    assert backend["selector"]["ray.io/cluster"] == "demo-one"
+    assert [(port["port"], port["appProtocol"]) for port in backend["ports"]] == [(8000, "http")], "as gateways want it"
 
 
 def test_the_gateway_is_there_whatever_the_strategy() -> None:

@@ -449,7 +449,11 @@ class World:
         for kind, types in (("Gateway", ("Accepted", "Programmed")), ("HTTPRoute", ("Accepted", "ResolvedRefs"))):
             for obj in self.server.kind(kind):
                 seen = generation_of(obj)
-                conditions = [{"type": t, "status": "True", "observedGeneration": seen} for t in types]
+                wrong = self._unresolved(obj)
+                conditions = [
+                    {"type": t, "status": str(t != "ResolvedRefs" or not wrong), "observedGeneration": seen}
+                    for t in types
+                ]
                 parents = [{"controllerName": "sim/gateway", "conditions": conditions}]
                 status = {"conditions": conditions} if kind == "Gateway" else {"parents": parents}
                 if obj.get("status") != status and not is_terminating(obj):
@@ -458,6 +462,17 @@ class World:
                     )
                     steps.append(Step(f"{kind} {name_of(obj)} is programmed", do))
         return steps
+
+    def _unresolved(self, route: Manifest) -> list[str]:
+        """Backends whose service is not there, or does not say that it speaks HTTP, as Traefik wants it."""
+        found: list[str] = []
+        for rule in route["spec"].get("rules") or ():
+            for backend in rule["backendRefs"]:
+                service = self.server.objects.get(("Service", metadata(route)["namespace"], backend["name"]))
+                ports = service["spec"]["ports"] if service else ()
+                if ("http", backend["port"]) not in {(p.get("appProtocol", "http"), p["port"]) for p in ports}:
+                    found.append(backend["name"])
+        return found
 
     def by_gateway(self) -> list[str]:
         """Backends of routes that have a weight and no pod that answers."""

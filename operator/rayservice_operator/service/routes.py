@@ -75,7 +75,8 @@ def trouble(context: Context) -> str:
             if found.get("status") != "True" or not fresh:
                 reason = found.get("message") or found.get("reason") if fresh else ""
                 words = reason or "its controller has not answered; is there one for this class?"
-                return f"{kind} {name_of(child)} is not {type_}: {words}"
+                end = "" if words.endswith((".", "?", "!")) else "."
+                return f"{kind} {name_of(child)} is not {type_}: {words}{end}"
     return ""
 
 
@@ -127,12 +128,18 @@ def _port(context: Context, view: ClusterView) -> int:
 
 
 def _service(context: Context, view: ClusterView) -> Manifest:
-    """``<cluster>-serve-svc``: what a weight is given to."""
+    """``<cluster>-serve-svc``: what a weight is given to.
+
+    Its ports say that they speak HTTP: there are gateways that refuse a route to one that says TCP, as ours do
+    elsewhere (Traefik 3.6).
+    """
     cluster = view_of(view.manifest, context.config)
+    ports = cluster_services.serve_ports(cluster)
+    http = ({"name": name, "appProtocol": "http"} for name in ports)
     spec = {
         "type": "ClusterIP",
         "selector": {names.CLUSTER: view.name, names.SERVE: "true"},
-        "ports": cluster_services.merged_ports(cluster_services.serve_ports(cluster), ()),
+        "ports": cluster_services.merged_ports(ports, http),
     }
     labels = {names.CLUSTER: view.name, names.SERVE: names.serve_service_name(view.name)}
     return owned(context, {"metadata": {"labels": labels}, "spec": spec}, names.serve_service_name(view.name))
