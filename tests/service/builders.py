@@ -183,15 +183,15 @@ def observation(
     return ServeObservation(**values)
 
 
-def endpoint_slice(*pods: Manifest) -> Manifest:
-    """The EndpointSlice of ``demo-serve-svc`` with these pods ready."""
+def endpoint_slice(*pods: Manifest, service: str = "demo-serve-svc") -> Manifest:
+    """The EndpointSlice of a Service with these pods ready."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "name": "demo-serve-svc-x",
+            "name": f"{service}-x",
             "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "demo-serve-svc"},
+            "labels": {"kubernetes.io/service-name": service},
         },
         "endpoints": [
             {"conditions": {"ready": True}, "targetRef": {"kind": "Pod", "uid": p["metadata"]["uid"]}} for p in pods

@@ -13,15 +13,18 @@ from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
-from tests.service.builders import NOW, cluster_spec, edited, pod, raycluster, serving
+from tests.service.builders import NOW, cluster_spec, config_hash, edited, endpoint_slice, pod, raycluster, serving
 from tests.service.test_decide import upgrading
 
 OPTIONS = {"maxSurgePercent": 100, "stepSizePercent": 25, "intervalSeconds": 10, "gatewayClassName": "shop"}
 STRATEGY: dict[str, Any] = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": OPTIONS}
 
 
-def in_steps(traffic: int, *, serves: bool = True) -> ServiceSnapshot:
-    """An upgrade from demo-one to demo-two, which has been given this share of the requests."""
+def in_steps(traffic: int, *, serves: bool = True, reached: bool = True) -> ServiceSnapshot:
+    """An upgrade from demo-one to demo-two, which has been given this share of the requests.
+
+    serves: it answers; reached: the network knows so.
+    """
     snapshot = upgrading("proven")
     service = copy.deepcopy(snapshot.service)
     service["spec"]["upgradeStrategy"] = STRATEGY
@@ -33,7 +36,19 @@ def in_steps(traffic: int, *, serves: bool = True) -> ServiceSnapshot:
     head = pod(new, "head", "10.0.1.1", serve=serves, ready=serves)
     seen = {name: dataclasses.replace(o, target_capacity=100) for name, o in snapshot.observations.items()}
     pods = {**snapshot.pods, "demo-two": (head,)}
-    return dataclasses.replace(snapshot, service=service, clusters=(old, new), pods=pods, observations=seen)
+    slices = (
+        *snapshot.endpoint_slices,
+        endpoint_slice(*pods["demo-one"], service="demo-one-serve-svc"),
+        endpoint_slice(*((head,) if serves and reached else ()), service="demo-two-serve-svc"),
+    )
+    return dataclasses.replace(
+        snapshot,
+        service=service,
+        clusters=(old, new),
+        pods=pods,
+        observations=seen,
+        endpoint_slices=slices,
+    )
 
 
 def applied(decision: Decision) -> dict[str, Manifest]:
@@ -97,6 +112,36 @@ def test_weights_are_the_shares_with_the_old_cluster_first() -> None:
 
 def test_a_cluster_that_does_not_answer_has_no_weight() -> None:
     assert weights(decide(in_steps(25, serves=False), NOW)) == {"demo-one-serve-svc": 100, "demo-two-serve-svc": 0}
+
+
+def test_what_the_network_does_not_know_yet_has_no_weight_and_gets_none() -> None:
+    """Pods are labelled before the EndpointSlices have them; a gateway would answer 503 meanwhile."""
+    assert weights(decide(in_steps(25, reached=False), NOW)) == {"demo-one-serve-svc": 100, "demo-two-serve-svc": 0}
+    snapshot = in_steps(0, reached=False)
+    waiting = decide(with_gateway(snapshot, decide(snapshot, NOW)), NOW + 10)
+    assert waiting.status is not None
+    assert waiting.status["pendingServiceStatus"]["trafficRoutedPercent"] == 0
+    snapshot = in_steps(0)
+    moving = decide(with_gateway(snapshot, decide(snapshot, NOW)), NOW + 10)
+    assert moving.status is not None
+    assert moving.status["pendingServiceStatus"]["trafficRoutedPercent"] == 25
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_after_a_switch_the_route_follows_once_the_network_knows_the_new_cluster(reached: bool) -> None:
+    snapshot = in_steps(0, reached=reached)
+    stored = with_gateway(snapshot, decide(in_steps(0), NOW))
+    status: dict[str, Any] = {
+        "activeServiceStatus": {"rayClusterName": "demo-two", "appliedConfigHash": config_hash()},
+        "pendingServiceStatus": None,
+    }
+    service = {**stored.service, "status": {**stored.service["status"], **status}}
+    decision = decide(dataclasses.replace(stored, service=service), NOW)
+    route = applied(decision).get("HTTPRoute demo-httproute")
+    assert (route is not None) == reached
+    assert not any(isinstance(action, Delete) for action in decision.actions)
+    if route:
+        assert weights(decision) == {"demo-two-serve-svc": 100}
 
 
 @pytest.mark.parametrize(

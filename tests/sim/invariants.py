@@ -89,6 +89,16 @@ class Monitor:
             self._pod_made(change.newest)
         if kind == "Service" and change.by == names.FIELD_MANAGER and change.new is not None:
             self._service_written(change.new)
+        if kind == "HTTPRoute" and change.by == names.FIELD_MANAGER and change.new is not None:
+            self._weights_written(change.old or {}, change.new)
+
+    def _weights_written(self, old: Manifest, route: Manifest) -> None:
+        """No requests are sent by a gateway to where the network has no endpoint yet, unless nobody else has one."""
+        before, after = weights(old), weights(route)
+        reached = [name for name in before | after if self.world.reachable(name, metadata(route)["namespace"])]
+        early = [name for name, weight in after.items() if weight > before.get(name, 0) and name not in reached]
+        if early and reached and not self._struck():
+            self._fail(f"the route sends requests to {early}, which has no endpoint, beside {reached}")
 
     def _count(self, change: Logged) -> None:
         self.writes += 1
@@ -367,6 +377,11 @@ def _declared(text: str) -> Sequence[Manifest]:
     """Applications of a serve config; every status written is compared with one of a few."""
     applications: Sequence[Manifest] = yaml.safe_load(text)["applications"]
     return applications
+
+
+def weights(route: Manifest) -> dict[str, int]:
+    """Weights of a route's backends, by service."""
+    return {b["name"]: b["weight"] for rule in route.get("spec", {}).get("rules", ()) for b in rule["backendRefs"]}
 
 
 def _role(status: Manifest, role: str) -> str:

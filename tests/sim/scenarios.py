@@ -537,6 +537,10 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         edit("NewCluster", alone, upgradeStrategy={"type": "NewCluster", "clusterUpgradeOptions": None}),
     ),
     "by_gateway": (create(**BY_GATEWAY), image("ray:b", alone)),
+    "by_gateway_all_at_once": (
+        create(upgradeStrategy={**BY_GATEWAY["upgradeStrategy"], "type": "NewCluster"}),
+        image("ray:b", alone),
+    ),
     "by_gateway_turned_back": (create(**BY_GATEWAY), image("ray:b", part_moved), image("ray:a", went_back)),
     "by_gateway_and_the_new_head_dies": (
         create(**BY_GATEWAY),

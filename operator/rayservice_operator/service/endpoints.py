@@ -137,12 +137,12 @@ def _pod_ip(pod: Manifest) -> str:
     return str((pod.get("status") or {}).get("podIP") or "")
 
 
-def endpoint_pods(context: Context, cluster: str | None = None) -> set[str]:
-    """UIDs of the ready pods that the cluster's network really routes the serve service to.
+def endpoint_pods(context: Context, cluster: str | None = None, *, service_name: str = "") -> set[str]:
+    """UIDs of the ready pods that the cluster's network really routes the serve service to, or another one of ours.
 
     From EndpointSlices, each pod once; with ``cluster`` only pods of that RayCluster.
     """
-    service_name = serve_service_name(context.service)
+    service_name = service_name or serve_service_name(context.service)
     members = None
     if cluster is not None:
         view = context.clusters.get(cluster)

@@ -16,10 +16,10 @@ from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import Action, Apply, Delete
 from rayservice_operator.core.diff import covers
-from rayservice_operator.core.objects import Manifest, generation_of, is_terminating, labels_of, name_of, ref
+from rayservice_operator.core.objects import Manifest, generation_of, is_terminating, labels_of, name_of, ref, uid_of
 from rayservice_operator.service.apps import is_ready
 from rayservice_operator.service.context import ClusterView, Context
-from rayservice_operator.service.endpoints import owned
+from rayservice_operator.service.endpoints import endpoint_pods, owned
 from rayservice_operator.service.shares import WHOLE, Shares
 
 API_VERSION: Final = "gateway.networking.k8s.io/v1"
@@ -60,6 +60,14 @@ def arrived(context: Context, shares: Shares) -> bool:
     return bool(covers(route["spec"]["rules"], _rules(context, views, shares)))
 
 
+def reaches(context: Context, view: ClusterView) -> bool:
+    """Whether the network has endpoints of the cluster, so that requests may be sent there. True without a gateway.
+
+    It knows of them some time after the pods are labelled, and a gateway answers 503 for a service without any.
+    """
+    return not gateway_class(context.service) or _answers(context, view)
+
+
 def trouble(context: Context) -> str:
     """Why no requests can be moved by the gateway; empty when they can."""
     if not gateway_class(context.service):
@@ -87,16 +95,27 @@ def _wanted(context: Context, views: list[ClusterView], shares: Shares | None) -
     }
     parent = {"name": _name(context, "Gateway"), "namespace": context.namespace}
     route = {"parentRefs": [parent], "rules": _rules(context, views, shares)}
+    stored = _child(context, "HTTPRoute")
     return [
         *(_service(context, view) for view in views),
         _ours(context, "Gateway", gateway),
-        _ours(context, "HTTPRoute", route),
+        stored if stored and _too_early(context, views, stored) else _ours(context, "HTTPRoute", route),
     ]
+
+
+def _too_early(context: Context, views: list[ClusterView], stored: Manifest) -> bool:
+    """Whether the network does not know the one cluster that is to have everything yet, but still one that has it."""
+    if len(views) != 1 or _answers(context, views[0]):
+        return False
+    backends = (backend for rule in stored["spec"].get("rules") or () for backend in rule.get("backendRefs") or ())
+    weighted = {backend["name"] for backend in backends if backend.get("weight", 1)}
+    others = (view for name, view in context.clusters.items() if name != views[0].name)
+    return any(names.serve_service_name(view.name) in weighted and _answers(context, view) for view in others)
 
 
 def _rules(context: Context, views: list[ClusterView], shares: Shares | None) -> list[dict[str, Any]]:
     """One rule for all paths, with the old cluster first."""
-    weights = _weights(views, shares)
+    weights = _weights(context, views, shares)
     backends = [
         {"name": names.serve_service_name(view.name), "port": _port(context, view), "weight": weights[view.name]}
         for view in views
@@ -104,22 +123,22 @@ def _rules(context: Context, views: list[ClusterView], shares: Shares | None) ->
     return [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": backends}]
 
 
-def _weights(views: list[ClusterView], shares: Shares | None) -> Mapping[str, int]:
+def _weights(context: Context, views: list[ClusterView], shares: Shares | None) -> Mapping[str, int]:
     if len(views) == 1:
         return {views[0].name: WHOLE}
     active, pending = views
     traffic = shares.pending_traffic if shares else 0
-    if traffic and not _answers(pending):
+    if traffic and not _answers(context, pending):
         traffic = 0
-    elif traffic and not _answers(active):
+    elif traffic and not _answers(context, active):
         traffic = WHOLE
     return {active.name: WHOLE - traffic, pending.name: traffic}
 
 
-def _answers(view: ClusterView) -> bool:
-    return any(
-        labels_of(pod).get(names.SERVE) == "true" and is_ready(pod) and not is_terminating(pod) for pod in view.pods
-    )
+def _answers(context: Context, view: ClusterView) -> bool:
+    reached = endpoint_pods(context, view.name, service_name=names.serve_service_name(view.name))
+    able = (pod for pod in view.pods if labels_of(pod).get(names.SERVE) == "true" and is_ready(pod))
+    return any(uid_of(pod) in reached and not is_terminating(pod) for pod in able)
 
 
 def _port(context: Context, view: ClusterView) -> int:

@@ -11,7 +11,7 @@ import dataclasses
 from typing import Final
 
 from rayservice_operator.core.decision import Note
-from rayservice_operator.service import gates, hashing, shares, traffic, verbs
+from rayservice_operator.service import gates, hashing, routes, shares, traffic, verbs
 from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.shares import WHOLE, Move, Shares
@@ -57,6 +57,8 @@ def _towards(context: Context, target: Target, active: ClusterView, pending: Clu
     if not _serves(context, pending, target.config, now.pending_capacity):
         return here
     if not _follows(active, now.active_capacity) or not traffic.arrived(context, target, now):
+        return here
+    if not routes.reaches(context, pending):
         return here
     if held := gates.hold(context, pending):
         return dataclasses.replace(here, hold=held)
