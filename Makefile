@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check lint format test unit e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit e2e demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,12 @@ constraints: ## Renew constraints.txt with the newest versions that pyproject.to
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
 
+docs: venv ## Renew what the documentation takes from the code: the state diagram of upgrades
+	$(BIN)/python scripts/upgrade_diagram.py
+
 crds-check: venv
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
+	$(BIN)/python scripts/upgrade_diagram.py --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ from rayservice_operator.core.objects import (
     name_of,
     uid_of,
 )
+from rayservice_operator.service.upgrade_phases import allowed
 from tests.sim.apiserver import Logged
 from tests.sim.manifests import DELETION_DELAY_S
 from tests.sim.world import World, gpus_of
@@ -117,6 +118,9 @@ class Monitor:
         conditions = status.get("conditions") or []
         if is_true(conditions, "Reconciling") and is_true(conditions, "Stalled"):
             self._fail("Reconciling and Stalled at once")
+        phases = [str((known.get("upgrade") or {}).get("phase") or "") for known in (old, status)]
+        if not allowed(*phases):
+            self._fail(f"status.upgrade.phase went from {phases[0]!r} to {phases[1]!r}, which no table knows")
         self._promotion(old, service)
         self._of_this_config(service)
         if is_true(conditions, "Ready"):

@@ -26,15 +26,10 @@ from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.roll import Phase as RollPhase
 from rayservice_operator.service.shares import stored as stored_shares
 from rayservice_operator.service.shares import told
-from rayservice_operator.service.strategies import recreate, strategy_type
+from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
 from rayservice_operator.service.strategies.needs import of_second_cluster
-
-PAUSED: Final = "Paused"
-"""``status.upgrade.phase`` of an upgrade that somebody holds."""
-MOVING_TRAFFIC: Final = "MovingTraffic"
-GOING_BACK: Final = "GoingBack"
-"""``status.upgrade.phase`` of an upgrade in steps, while its new cluster serves, and on the way back."""
+from rayservice_operator.service.upgrade_phases import UpgradePhase
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
@@ -209,7 +204,8 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     context, plan = seen.context, seen.plan
     stored: Mapping[str, Any] = context.stored.get("upgrade") or {}
     if plan.pending:
-        same = (stored.get("to") == plan.pending and stored.get("phase") != "Promoted") or _is_removing(stored)
+        goes_on = stored.get("to") == plan.pending and stored.get("phase") != UpgradePhase.PROMOTED
+        same = goes_on or _is_removing(stored)
         anew = _edited(context) and not plan.active and not plan.replaces
         return {
             "strategy": strategy_type(context),
@@ -227,34 +223,35 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if rolled := _rolled(seen, stored):
         return rolled
     if plan.hold:
-        return {"strategy": strategy_type(context), "from": plan.active, "phase": PAUSED, "message": plan.hold.message}
+        about = {"strategy": strategy_type(context), "from": plan.active}
+        return {**about, "phase": UpgradePhase.PAUSED, "message": plan.hold.message}
     if plan.given_up and seen.failed:
-        return {**_ended(stored), "phase": "Aborted", "message": seen.failed["message"]}
+        return {**_ended(stored), "phase": UpgradePhase.ABORTED, "message": seen.failed["message"]}
     if plan.waiting:
         return {
             "strategy": strategy_type(context),
             "from": plan.active or plan.replaces,
-            "phase": recreate.REMOVING if plan.replaces else "Waiting",
+            "phase": UpgradePhase.REMOVING if plan.replaces else UpgradePhase.WAITING,
             "started": stored.get("started") if _is_removing(stored) else to_rfc3339(context.now),
             "message": plan.waiting,
         }
     if stored.get("to") == plan.active and plan.active and stored.get("from") != plan.active:
-        return {**_ended(stored), "phase": "Promoted", "message": f"RayCluster {plan.active} is active."}
+        return {**_ended(stored), "phase": UpgradePhase.PROMOTED, "message": f"RayCluster {plan.active} is active."}
     return {}
 
 
 def _is_removing(stored: Mapping[str, Any]) -> bool:
-    return stored.get("phase") == recreate.REMOVING
+    return stored.get("phase") == UpgradePhase.REMOVING
 
 
 def _phase(seen: health.Picture) -> str:
     """Where the upgrade to the pending cluster is."""
     if seen.plan.hold:
-        return PAUSED
+        return UpgradePhase.PAUSED
     if seen.plan.back:
-        return GOING_BACK
+        return UpgradePhase.GOING_BACK
     moving = seen.plan.shares is not None and seen.standing.phase is Phase.SERVING
-    return MOVING_TRAFFIC if moving else str(seen.standing.phase)
+    return UpgradePhase.MOVING_TRAFFIC if moving else str(seen.standing.phase)
 
 
 def _step(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, int]:
@@ -284,7 +281,7 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
     if plan.roll is not None:
         return {
             **about,
-            "phase": PAUSED if plan.hold else str(plan.roll.phase),
+            "phase": UpgradePhase.PAUSED if plan.hold else str(plan.roll.phase),
             **({"started": plan.roll.started} if plan.roll.started else {}),
             **_pause(seen, stored if stored.get("to") == plan.active else {}),
             **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),

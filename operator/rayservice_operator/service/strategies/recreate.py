@@ -15,8 +15,6 @@ from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served
 
 NAME = "Recreate"
-REMOVING = "Removing"
-"""``status.upgrade.phase`` until the old cluster has left."""
 
 
 def plan(context: Context, target: Target) -> Plan:
