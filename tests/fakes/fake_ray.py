@@ -3,13 +3,15 @@
 Faults are switches that work at once: ``refuse()`` and ``accept()`` close and open the dashboard's port, ``hang``
 leaves requests without an answer, ``silent`` that many requests to proxies, ``status`` answers everything with that
 code, ``put_status`` only PUTs.
-``asked`` counts requests by method and path.
+``asked`` counts requests by method and path. ``answer`` is what requests of users get instead of a greeting (status and
+body), ``slow_s`` how long they take, ``metrics_hang`` leaves scrapes without an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 import socket
 import time
@@ -19,6 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from aiohttp import web
 
 from tests.fakes.fake_serve import Behaviour, FakeServe, Timings
+from tests.fakes.serve_metrics import ServeMetrics
 
 APPLICATIONS = "/api/serve/applications/"
 SCALE = re.compile("POST /api/v1/applications/([^/]+)/deployments/([^/]+)/scale")
@@ -48,6 +51,12 @@ class FakeRay:
         self.status: int | None = None
         self.put_status: int | None = None
         self.version_missing = False
+        self.answer: tuple[int, str] | None = None
+        self.slow_s = 0.0
+        self.metrics_hang = False
+        self.metrics = {node: ServeMetrics() for node in self.nodes}
+        self.metrics_port = 0
+        self.requests: list[tuple[str, str, str, str]] = []  # method, path, host, body
         self.asked: Counter[str] = Counter()
         self.bodies: list[str] = []
         self.port = 0
@@ -65,13 +74,15 @@ class FakeRay:
         await self._runner.setup()
         self.port = _free_port(self.address)
         self.serve_port = _free_port(self.address)
+        self.metrics_port = _free_port(self.address)
         for node in self.nodes:
-            proxy = web.Application()
-            proxy.router.add_get("/{tail:.*}", self._proxy(node))
-            runner = web.AppRunner(proxy, shutdown_timeout=0.01)
-            await runner.setup()
-            await web.TCPSite(runner, node, self.serve_port).start()
-            self._proxy_runners.append(runner)
+            for port, handler in ((self.serve_port, self._proxy(node)), (self.metrics_port, self._exporter(node))):
+                listener = web.Application()
+                listener.router.add_route("*", "/{tail:.*}", handler)
+                runner = web.AppRunner(listener, shutdown_timeout=0.01)
+                await runner.setup()
+                await web.TCPSite(runner, node, port).start()
+                self._proxy_runners.append(runner)
         if listening:
             await self.accept()
         return self
@@ -148,7 +159,37 @@ class FakeRay:
             status = self.serve.proxy_status(node)
             if status is None and request.transport is not None:
                 request.transport.abort()  # as if nobody listened
+            if status is not None and not request.path.startswith("/-/"):
+                return await self._users_request(node, request)
             return web.Response(status=status or 503, text="success" if status == 200 else "not yet")
+
+        return answer
+
+    async def _users_request(self, node: str, request: web.Request) -> web.StreamResponse:
+        """What ``serve_runtime.quickstart`` answers, or 404 where no application is."""
+        body = await request.text()
+        self.requests.append((request.method, request.path_qs, request.host, body))
+        began = time.monotonic()
+        await asyncio.sleep(self.slow_s)
+        found = self.serve.route(request.path)
+        status, text = 404, f"Path '{request.path}' not found."
+        if found is not None:
+            status, text = self.answer or (200, json.dumps({"greeting": found[2], "pod": node, "pid": 1}))
+        name, route = found[:2] if found else ("", "")
+        self.metrics[node].observe(name, route, request.method, status, (time.monotonic() - began) * 1000)
+        return web.Response(
+            status=status, text=text, content_type="application/json" if status == 200 else "text/plain"
+        )
+
+    def _exporter(self, node: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            self.asked[f"metrics {node} {request.path}"] += 1
+            self._asked_event.set()
+            if self.metrics_hang:
+                await asyncio.sleep(3600)
+            if request.path != "/metrics":
+                return web.Response(status=404)
+            return web.Response(text=self.metrics[node].text())
 
         return answer
 

@@ -173,6 +173,21 @@ class FakeServe:
         )
         return 200 if routed and node_ip not in self.draining else 503
 
+    def route(self, path: str) -> tuple[str, str, str] | None:
+        """Name, route prefix and greeting of the application that answers ``path``; None: the proxy answers 404."""
+        self._advance()
+        routed = [
+            (name, str(app.config.get("route_prefix", "/")), app)
+            for name, app in self._apps.items()
+            if self._running_replicas(app)
+        ]
+        fitting = [r for r in routed if r[1] == "/" or path == r[1] or path.startswith(f"{r[1]}/")]
+        if not fitting:
+            return None
+        name, prefix, app = max(fitting, key=lambda found: len(found[1]))
+        options = [d.get("user_config") or {} for d in app.config.get("deployments", ())]
+        return name, prefix, next((str(o["greeting"]) for o in options if "greeting" in o), "Hello")
+
     # -- what happens to it ------------------------------------------------------------------------------------
 
     def set_nodes(self, nodes: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ STRUCTURAL = {
     "items",
     "maxItems",
     "maxLength",
+    "maximum",
     "minimum",
     "nullable",
     "properties",
@@ -143,7 +144,8 @@ def test_has_every_field(plural: str, part: str, fields: str) -> None:
 def test_is_structural_and_described(plural: str) -> None:
     for path, node in nodes(schema(plural)):
         assert set(node) <= STRUCTURAL, path
-        assert "type" in node or node.get("x-kubernetes-int-or-string"), path
+        any_type = node.get("x-kubernetes-int-or-string") or node.get("x-kubernetes-preserve-unknown-fields")
+        assert "type" in node or any_type, path
         named = not path.endswith(("[items]", "[additionalProperties]")) and path != ".metadata"
         assert not named or node.get("description"), path
 

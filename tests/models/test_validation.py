@@ -442,7 +442,6 @@ CASES = [
         "http_options.port",
     ),
     # Not available in this version.
-    Case("analysis", {f"{STRATEGY}.analysis": {}}, {}, f"{STRATEGY}.analysis", "not available"),
     Case("multi-host", {f"{GROUP}.numOfHosts": 2}, {f"{GROUP}.numOfHosts": 1}, f"{GROUP}.numOfHosts", "not available"),
     Case(
         "TLS",

@@ -76,6 +76,7 @@ class RealRay:
     serve_port: int
     gcs_port: int
     agent_port: int
+    metrics_port: int
     started_at: float
 
     @property
@@ -170,7 +171,7 @@ def start(
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True, cwd=temp_dir
         )
-    return RealRay(process, temp_dir, dashboard, serve, gcs, agent, time.monotonic())
+    return RealRay(process, temp_dir, dashboard, serve, gcs, agent, metrics, time.monotonic())
 
 
 @contextlib.contextmanager

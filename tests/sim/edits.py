@@ -63,6 +63,7 @@ def _revision(status: Manifest) -> str:
 IMAGES: Final = ("ray:a", "ray:b", "ray:c")
 GREETINGS: Final = ("hello", "good day", "good evening")
 PATHS: Final = ("demo:app", "broken:app", "refused:app")
+ANALYSED_PATHS: Final = ("demo:app", "wrong:app", "slow:app", "quiet:app")
 _STEPS: Final = {"maxSurgePercent": 100, "stepSizePercent": 50, "intervalSeconds": 2}
 _IN_STEPS: Final = {"type": "NewClusterWithIncrementalUpgrade", "clusterUpgradeOptions": _STEPS}
 STRATEGIES: Final[Mapping[str, Manifest]] = {
@@ -98,6 +99,15 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     ),
     "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
     "strategy": tuple(spec(f"strategy {name}", upgradeStrategy=how) for name, how in STRATEGIES.items()),
+    "analysis": tuple(
+        spec(
+            f"image {image} and config {path}, analysed",
+            rayClusterConfig=m.cluster_spec(image),
+            serveConfigV2=m.serve_config(path),
+            upgradeStrategy=strategy,
+        )
+        for image, path, strategy in product(IMAGES[:2], ANALYSED_PATHS, (m.CHECKED, {"analysis": None}))
+    ),
     "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
     "verbs": (
         annotation(names.PROMOTE, _upgraded_to),

@@ -148,6 +148,20 @@ class Monitor:
                 self._fail(f"{after} became active and UpgradeInProgress is {upgrading.get('status')}")
             if not self._app_served(after):
                 self._fail(f"{after} became active and its applications do not run")
+            if before:
+                self._analysed(old, service, after)
+
+    def _analysed(self, old: Manifest, service: Manifest, cluster: str) -> None:
+        """No cluster takes over from another one without the pass that is asked for, stored before."""
+        asked = (service["spec"].get("upgradeStrategy") or {}).get("analysis")
+        upgrade = old.get("upgrade") or {}
+        if asked is None or (metadata(service).get("annotations") or {}).get(names.PROMOTE) == cluster:
+            return
+        if status_is_older(service):
+            return  # decided before the last edit
+        phase = (upgrade.get("analysis") or {}).get("phase")
+        if upgrade.get("to") != cluster or phase != "Successful":
+            self._fail(f"{cluster} took over and its analysis is {phase}")
 
     def _of_this_config(self, service: Manifest) -> None:
         """What kstatus calls Current or Failed is said of the present serve config, not of the one before it."""
@@ -386,6 +400,11 @@ def _declared(text: str) -> Sequence[Manifest]:
 def weights(route: Manifest) -> dict[str, int]:
     """Weights of a route's backends, by service."""
     return {b["name"]: b["weight"] for rule in route.get("spec", {}).get("rules", ()) for b in rule["backendRefs"]}
+
+
+def status_is_older(service: Manifest) -> bool:
+    """Whether the status is about a generation before the present one."""
+    return bool(service["status"].get("observedGeneration", -1) < generation_of(service))
 
 
 def _role(status: Manifest, role: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
@@ -65,3 +65,31 @@ def rayservice(image: str = "ray:a", config: str | None = None, name: str = NAME
             **spec,
         },
     }
+
+
+CHECKED: Final[Manifest] = {
+    "type": "NewCluster",
+    "analysis": {
+        "requests": [
+            {"name": "answers", "count": 8, "intervalSeconds": 2, "expect": {"status": 200}},
+            {"name": "new-check", "path": "/new", "dryRun": True},
+        ],
+        "metrics": [
+            {
+                "name": "p95",
+                "serve": {"type": "LatencyQuantile", "quantile": 0.95},
+                "initialDelaySeconds": 4,
+                "intervalSeconds": 10,
+                "inconclusiveLimit": 1,
+                "successCondition": {"max": 1000, "stable": {"maxRatio": 1.2}},
+            },
+            {
+                "name": "queue",
+                "prometheus": {"address": "http://prometheus:9090", "query": 'q{ray_io_cluster="{{cluster}}"}'},
+                "initialDelaySeconds": 4,
+                "successCondition": {"max": 1000},
+            },
+        ],
+    },
+}
+"""``upgradeStrategy`` with an analysis of every kind of check."""

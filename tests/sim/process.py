@@ -32,6 +32,7 @@ from rayservice_operator.ray.details import replicas_by_address
 from rayservice_operator.serveconfig.scaling import with_targets
 from rayservice_operator.service.decide import decide as decide_service
 from tests.sim.apiserver import Client, Gate, as_event
+from tests.sim.measuring import Measuring
 from tests.sim.serve import Refused
 from tests.sim.world import World, address
 
@@ -116,6 +117,7 @@ class Watch:
     due: float
     settled: set[tuple[str, str]] = field(default_factory=set)
     push_due: float = 0.0
+    measuring: Measuring = field(default_factory=Measuring)
 
 
 class SimObservers:
@@ -195,6 +197,8 @@ class SimObservers:
                 target_capacity=serve.target_capacity,
                 proxies=serve.proxies(now, address(head), nodes),
             )
+        samples = watch.measuring.look(watch.target.analysis, now, self.world.import_path)
+        watch.seen = replace(watch.seen, samples=samples)
         watch.due = now + self._pause(watch, before)
         if self._news(before, watch.seen):
             for key, clusters in self._keys.items():

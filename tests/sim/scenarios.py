@@ -332,6 +332,30 @@ def one_waits(world: World) -> bool:
     return (capacity.get("pods"), capacity.get("fit")) == (1, 0)
 
 
+CHECKED: Final = m.CHECKED
+
+
+def analysed_upgrade(path: str, until: Callable[[World], bool]) -> Stage:
+    """Another image and this application, with an analysis."""
+    spec = {"rayClusterConfig": m.cluster_spec("ray:b"), "serveConfigV2": m.serve_config(path)}
+    return edit(f"image and {path}, analysed", until, upgradeStrategy=CHECKED, **spec)
+
+
+def analysis(world: World) -> str:
+    """Phase of the analysis."""
+    return str(((status(world).get("upgrade") or {}).get("analysis") or {}).get("phase") or "")
+
+
+def failed_analysis(phase: str, check: str) -> Callable[[World], bool]:
+    """Given up because of that check."""
+
+    def ended(world: World) -> bool:
+        told = (status(world).get("failedUpdate") or {}).get("message") or ""
+        return given_up(world) and analysis(world) == phase and f"check {check}" in told
+
+    return ended
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -571,6 +595,36 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(),
         Stage("image ray:b, with too few GPUs", scarce, one_waits),
         Stage("GPUs are added", more_nodes, alone),
+    ),
+    "analysis_passed": (
+        create(),
+        analysed_upgrade("good:app", lambda world: alone(world) and analysis(world) == "Successful"),
+    ),
+    "analysis_failed": (create(), analysed_upgrade("wrong:app", failed_analysis("Failed", "answers"))),
+    "analysis_failed_slow": (create(), analysed_upgrade("slow:app", failed_analysis("Failed", "p95"))),
+    "analysis_inconclusive": (create(), analysed_upgrade("quiet:app", failed_analysis("Inconclusive", "p95"))),
+    "analysis_failed_and_taken_away": (
+        create(),
+        analysed_upgrade("wrong:app", failed_analysis("Failed", "answers")),
+        edit("no analysis", alone, upgradeStrategy={"type": "NewCluster", "analysis": None}),
+    ),
+    "in_steps_analysed": (
+        create(upgradeStrategy=CHECKED | IN_STEPS["upgradeStrategy"]),
+        image("ray:b", lambda world: alone(world) and analysis(world) == "Successful"),
+    ),
+    "in_steps_analysis_fails_halfway": (
+        create(upgradeStrategy=CHECKED | IN_STEPS["upgradeStrategy"]),
+        image("ray:b", part_moved),
+        edit(
+            "a config that answers wrongly",
+            lambda world: went_back(world) and failed_analysis("Failed", "answers")(world),
+            serveConfigV2=m.serve_config("wrong:app"),
+        ),
+    ),
+    "analysis_of_another_config": (
+        create(),
+        analysed_upgrade("good:app", lambda world: analysis(world) == "Running"),
+        edit("config", failed_analysis("Failed", "answers"), serveConfigV2=m.serve_config("wrong:app")),
     ),
     "invalid_then_fixed": (
         create(),

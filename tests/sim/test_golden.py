@@ -31,6 +31,8 @@ GOLDEN = Path(__file__).parent / "golden"
         "in_place",
         "in_place_stuck",
         "upgrade_without_room",
+        "analysis_passed",
+        "analysis_failed",
     ],
 )
 def test_transcript(name: str) -> None:

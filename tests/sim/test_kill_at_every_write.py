@@ -30,6 +30,8 @@ KILLED = (
     "in_place_back",
     "in_place_with_config",
     "upgrade_without_room",
+    "analysis_passed",
+    "analysis_failed",
 )
 
 

@@ -13,6 +13,7 @@ from tests.sim.apiserver import Logged
 from tests.sim.process import Said
 from tests.sim.world import World
 
+_COUNTS = ("successful", "failed", "inconclusive")
 _BORING = frozenset({"lastUpdateTime", "lastTransitionTime"})
 
 
@@ -117,3 +118,17 @@ def _status(old: Manifest, new: Manifest) -> Iterator[str]:
     for key in ("numServeEndpoints", "serviceStatus", "observedGeneration", "state", "readyWorkerReplicas"):
         yield from _differences(old.get(key), new.get(key), key)
     yield from _differences((old.get("upgrade") or {}).get("phase"), (new.get("upgrade") or {}).get("phase"), "phase")
+    known = _checks(old)
+    for name, told in _checks(new).items():
+        if told != known.get(name):
+            yield f"check {name}: {told}"
+
+
+def _checks(status: Manifest) -> dict[str, str]:
+    """Checks of the analysis: phase, how many measurements succeeded, failed and were inconclusive, the last value."""
+    analysis = (status.get("upgrade") or {}).get("analysis") or {}
+    return {
+        check["name"]: f"{check['phase']} {'/'.join(str(check.get(count, 0)) for count in _COUNTS)} "
+        f"{check.get('value', '')}".rstrip()
+        for check in analysis.get("checks") or ()
+    }

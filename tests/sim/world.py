@@ -170,6 +170,17 @@ class World:
             "status": {"allocatable": allocatable, "conditions": _conditions("Ready")},
         }
 
+    def import_path(self, where: str) -> str:
+        """What answers at the address of a pod, or in the cluster that is named in ``where``; empty for nobody."""
+        heads = (p for p in self.pods() if _is_head(p) and self.alive(p))
+        for head in heads:
+            cluster = labels_of(head)[names.CLUSTER]
+            if cluster in where or where in {address(pod) for pod in self.pods(cluster)}:
+                serve = self.serves.get(uid_of(head))
+                served = [app.served for app in serve.apps.values()] if serve else []
+                return next((str(config["import_path"]) for config in served if config), "")
+        return ""
+
     # --- time
 
     def next_due(self) -> float | None:

@@ -59,6 +59,7 @@ class ServiceReason(enum.StrEnum):
     UPGRADE_ABORTED = "UpgradeAborted"
     # Ours: UpgradeInProgress, Reconciling of an upgrade that is held.
     UPGRADE_PAUSED = "UpgradePaused"
+    ANALYZING = "Analyzing"
     # Ours: UpgradeInProgress, Reconciling while the old cluster is away and the new one not there yet.
     RECREATING = "Recreating"
     # Ours: Stalled while an earlier revision is in force because somebody asked for it.

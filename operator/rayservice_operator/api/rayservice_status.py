@@ -68,6 +68,48 @@ class CapacityStatus(ApiModel):
     """When it was looked and this was found first."""
 
 
+class AnalysisCheckStatus(ApiModel):
+    """Where one check of the new cluster is."""
+
+    name: str = ""
+    """Name of the check."""
+    phase: str = ""
+    """Pending, Running, Successful, Failed or Inconclusive."""
+    dry_run: bool = False
+    """Whether it is only reported."""
+    successful: Int32 = 0
+    """Measurements that kept the condition."""
+    failed: Int32 = 0
+    """Measurements that did not."""
+    inconclusive: Int32 = 0
+    """Measurements that told nothing; each is taken again."""
+    value: str = ""
+    """The last value measured."""
+    stable_value: str = ""
+    """That of the cluster that serves, over the same window."""
+    message: str = ""
+    """What the last measurement told."""
+    measured_at: Time | None = None
+    """When the last measurement ended."""
+    window_started: Time | None = None
+    """When the window of the next measurement began, if it goes on from a window with too small a sample."""
+
+
+class AnalysisStatus(ApiModel):
+    """The analysis of the new cluster."""
+
+    phase: str = ""
+    """Running, Successful, Failed or Inconclusive. Only a Successful one lets the new cluster take over."""
+    subject: str = ""
+    """Hash of what is analysed and how; results of another subject count for nothing."""
+    started: Time | None = None
+    """When the new cluster was ready to be measured."""
+    message: str = ""
+    """Where it is, or why it failed."""
+    checks: list[AnalysisCheckStatus] = []
+    """Each check."""
+
+
 class UpgradeStatus(ApiModel):
     """The upgrade going on, or the last one."""
 
@@ -91,6 +133,8 @@ class UpgradeStatus(ApiModel):
     """Number of the step it is at, from 0. InPlace: pods that are done."""
     steps: Int32 | None = None
     """How many steps there are. InPlace: pods that are to be replaced, and those that are."""
+    analysis: AnalysisStatus | None = None
+    """The analysis of the new cluster, if upgradeStrategy.analysis asks for one."""
     needs: str = ""
     """What it needs beside the cluster that serves: pods, GPUs, CPUs, memory."""
     capacity: CapacityStatus | None = None
@@ -121,6 +165,9 @@ class FailedUpdateStatus(ApiModel):
     """Hash of the Serve config that failed, or that came with the upgrade; it is not tried again."""
     cluster_hash: str = ""
     """Hash of the cluster spec whose upgrade was aborted; empty for a hot update."""
+    analysis_hash: str = ""
+    """Hash of the analysis that the new cluster did not pass; empty where something else failed. With another analysis
+    the upgrade is tried again."""
     rolled_back_to: str = ""
     """Hash of the Serve config in its place."""
     revision: Int64 | None = None

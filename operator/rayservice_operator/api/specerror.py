@@ -20,6 +20,8 @@ _EXPECTED = {
     "int_parsing": ("must be a whole number", "Write digits without quotes, a unit or a fraction"),
     "int_parsing_size": ("is too large a number", "Write a number that fits in 32 bits"),
     "int_from_float": ("must be a whole number", "Write it without a fraction"),
+    "float_type": ("must be a number", "Write digits without quotes or a unit"),
+    "float_parsing": ("must be a number", "Write digits without quotes or a unit"),
     "bool_type": ("must be true or false", "Write true or false without quotes"),
     "bool_parsing": ("must be true or false", "Write true or false without quotes"),
     "list_type": ("must be a list", "Write each entry on a line of its own that starts with a dash"),

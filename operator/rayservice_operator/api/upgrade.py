@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from rayservice_operator.api.base import NULLABLE, ApiModel, Int32, OpenObject, cel, rules
+from rayservice_operator.api.analysis import Analysis
+from rayservice_operator.api.base import NULLABLE, ApiModel, Int32, cel, rules
 
 
 class UpgradeType(enum.StrEnum):
@@ -101,5 +102,5 @@ class UpgradeStrategy(ApiModel):
     """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
     paused: bool = False
     """Holds an upgrade where it is: none is begun, none takes over, and no deadline counts."""
-    analysis: OpenObject | None = None
-    """Checks of the new cluster before it takes over. Not available in this version."""
+    analysis: Analysis | None = None
+    """Checks of the new cluster before it takes over: smoke requests and conditions on metrics."""

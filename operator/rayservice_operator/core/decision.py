@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from rayservice_operator.core.measurements import AnalysisOrder
 from rayservice_operator.core.objects import Manifest, Ref
 from rayservice_operator.core.room import PodsWanted
 
@@ -174,6 +175,7 @@ class ObserveTarget:
 
     ``cluster`` is the RayCluster; ``head_ip`` the head pod's address; ``head_uid`` tells a new head pod from the
     old; ``fast`` asks for the quick pace (something moves). ``proxy_ips``: pods whose HTTP proxy is probed.
+    ``analysis``: what is to be measured of a cluster before it takes over.
     """
 
     cluster: Ref
@@ -184,6 +186,7 @@ class ObserveTarget:
     token_secret: str | None = None
     push: ServePush | None = None
     fast: bool = True
+    analysis: AnalysisOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from rayservice_operator.core.measurements import Sample
+
 _ANSWERING: Final = frozenset({"RUNNING", "PENDING_MIGRATION", "UPDATING"})
 
 
@@ -84,6 +86,7 @@ class ServeObservation:
     ``seen_at``. ``proxies`` maps pod address to whether its HTTP proxy answers its health check with 200 (asked
     directly; what the controller thinks comes second).
     ``session`` changes when the head is a new Ray session. ``target_capacity``: Serve's, in percent, None for not set.
+    ``samples`` are measurements of the analysis, if one is ordered.
     """
 
     head_uid: str
@@ -97,6 +100,7 @@ class ServeObservation:
     error: str | None = None
     failing_since: float | None = None
     push: PushResult | None = None
+    samples: tuple[Sample, ...] = ()
 
     @property
     def push_seen(self) -> bool:

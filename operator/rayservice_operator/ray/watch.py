@@ -1,4 +1,5 @@
-"""Watches one Ray head: looks at its Serve API, pushes what is to be pushed, asks its proxies for their health.
+"""Watches one Ray head: looks at its Serve API, pushes what is to be pushed, asks its proxies for their health, and
+measures what an analysis orders.
 
 One task for each head, so a hung one delays nobody. What it learns is one immutable ``ServeObservation``; the
 owner is told only when its meaning changed.
@@ -21,6 +22,7 @@ import aiohttp
 
 from rayservice_operator.core.decision import ObserveTarget, ServePush
 from rayservice_operator.core.observation import PushResult, ServeObservation
+from rayservice_operator.ray.analysis import Measurements
 from rayservice_operator.ray.client import (
     ServeClient,
     ServeRejectedError,
@@ -81,6 +83,7 @@ class HeadWatch:
         self._put_opens = True  # until a PUT got through, it is also what finds out whether anybody listens
         self._check_session = True
         self._probes = ProxyProbes(self._around, self._target.serve_port, self._proxy_news)
+        self._measurements = Measurements(self._around, self._measured)
 
     @property
     def target(self) -> ObserveTarget:
@@ -100,6 +103,7 @@ class HeadWatch:
             self._token = None
             self._token_retry_at = 0.0
         self._probes.port = target.serve_port
+        self._measurements.order(target.analysis)
         if target.push != old.push:
             self._push_due = 0.0
             self._push_failures = 0
@@ -109,6 +113,7 @@ class HeadWatch:
     async def run(self) -> None:
         """Looks for ever; ends by being cancelled."""
         try:
+            self._measurements.order(self._target.analysis)
             while True:
                 self._wake.clear()
                 try:
@@ -223,6 +228,10 @@ class HeadWatch:
         self.observation = replace(self.observation, proxies=self._probes.healthy())
         self._tell()
 
+    def _measured(self) -> None:
+        self.observation = replace(self.observation, samples=self._measurements.samples)
+        self._tell()
+
     # -- pushing -----------------------------------------------------------------------------------------------
 
     def _start_push(self, client: ServeClient) -> None:
@@ -301,6 +310,7 @@ class HeadWatch:
             seen.error,
             push,
             seen.push_seen,
+            seen.samples,
             stale,
         )
         if meaning != self._told:
@@ -347,6 +357,7 @@ class HeadWatch:
             self._push_task.cancel()
             self._push_task = None
         self._probes.cancel()
+        self._measurements.cancel()
 
 
 def _at_rest(seen: ServeObservation) -> bool:

@@ -14,7 +14,8 @@ from typing import Final
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
-from rayservice_operator.service import revisions, verbs
+from rayservice_operator.service import analysis, revisions, verbs
+from rayservice_operator.service.analysis import State
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
@@ -34,16 +35,18 @@ HOPELESS: Final = frozenset({Phase.FAILED, Phase.UNHEALTHY, Phase.REJECTED})
 class Limit:
     """``at``: epoch seconds. ``why`` ends a sentence that begins «RayCluster x is given up, because ».
 
-    asked: whether a person said so, which holds whatever ``ray.io/rollback`` says.
+    asked: whether a person said so, which holds whatever ``ray.io/rollback`` says. analysed: whether the analysis is
+    why; what else is to be said of the cluster is nothing bad then.
     """
 
     at: float
     why: str
     asked: bool = False
+    analysed: bool = False
 
 
-def limit(context: Context, plan: Plan, standing: Standing) -> Limit | None:
-    """The first limit that the planned upgrade will reach; ``standing`` is the new cluster's."""
+def limit(context: Context, plan: Plan, standing: Standing, analysed: State | None = None) -> Limit | None:
+    """The first limit that the planned upgrade will reach; ``standing``, ``analysed``: the new cluster's."""
     pending = plan.pending
     if plan.back or not pending or not (plan.active or former_revision(context, plan)):
         return None
@@ -54,6 +57,10 @@ def limit(context: Context, plan: Plan, standing: Standing) -> Limit | None:
     if plan.active and not endpoint_pods(context, plan.active):
         return None  # the old cluster does not serve: the new one may yet be what mends it
     limits: list[Limit] = []
+    if analysed is not None and analysed.phase in analysis.FAILURES:
+        limits.append(
+            Limit(context.now, f"its analysis {analysis.FAILURES[analysed.phase]}: {analysed.message}", analysed=True)
+        )
     spec: Manifest = context.service["spec"]
     upgrade = context.stored.get("upgrade") or {}
     # Just now, if the pause is still in the stored status.
@@ -85,15 +92,17 @@ def former_revision(context: Context, plan: Plan) -> int:
 def given_up(context: Context, target: Target, plan: Plan, standing: Standing, reached: Limit) -> Manifest:
     """What the status shall remember of an upgrade that has reached a limit."""
     good = context.good_config
+    besides = "" if reached.analysed else f" {standing.message}"
     return record(
         context.service,
         context.now,
-        f"RayCluster {plan.pending} is given up, because {reached.why}. {standing.message}",
+        f"RayCluster {plan.pending} is given up, because {reached.why}.{besides}",
         config_hash=target.declared.hash if target.declared else "",
         rolled_back_to=good.hash if good else "",
         cluster_hash=cluster_hash(target.cluster_spec),
         asked=reached.asked,
         revision=former_revision(context, plan),
+        analysed=reached.analysed,
     )
 
 

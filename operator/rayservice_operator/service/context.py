@@ -304,7 +304,7 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
     declared = load_config(spec.get("serveConfigV2"))
     known = (snapshot.service.get("status") or {}).get(failed.FAILED)
     hashes = (declared.hash if declared else "", hashing.cluster_hash(spec["rayClusterConfig"]))
-    if not known or not failed.still_holds(known, snapshot.service, *hashes):
+    if not known or not failed.still_holds(known, snapshot.service, *hashes, valid=not violations):
         return Target(spec, declared, declared, undone=undone)
     former = _former_revision(snapshot, known)
     if former is not None:  # its cluster is gone: all of it is brought back, not only its serve config

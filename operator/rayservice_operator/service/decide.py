@@ -14,6 +14,7 @@ from typing import Final
 from rayservice_operator.core.decision import Action, Decision, Level, Note
 from rayservice_operator.core.objects import is_terminating
 from rayservice_operator.service import (
+    analysis,
     apps,
     clusters,
     endpoints,
@@ -111,8 +112,8 @@ def _managed(context: Context) -> Decision:
     plan = strategies.plan(context)
     seen = status.picture(context, plan)
     wanted = status.build(seen, Suspension.NONE)
-    observed = observe.targets(context, target, plan, seen.standing)
-    notes = [*status.notes(context, wanted)]
+    observed = observe.targets(context, target, plan, seen.standing, seen.analysis)
+    notes = [*status.notes(context, wanted), *analysis.notes(context, seen.analysis)]
 
     if seen.look.hold_until is not None:
         asked = (seen.look.ask,) if seen.look.ask else ()

@@ -133,6 +133,14 @@ def _serves(pod: Manifest, proxies: Any, target: Target) -> bool:
     return bool(proxies.get(_pod_ip(pod)))
 
 
+def port_of(pod: Mapping[str, Any], name: str) -> int:
+    """Number of the Ray container's port of that name, else KubeRay's default for it."""
+    for port in pod["spec"]["containers"][0].get("ports") or ():
+        if port.get("name") == name:
+            return int(port["containerPort"])
+    return names.DEFAULT_HEAD_PORTS[name]
+
+
 def _pod_ip(pod: Manifest) -> str:
     return str((pod.get("status") or {}).get("podIP") or "")
 

@@ -12,16 +12,21 @@ from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.api.conditions import ServiceReason as Reason
-from rayservice_operator.service import verbs
+from rayservice_operator.service import analysis, verbs
 from rayservice_operator.service.context import ClusterView, Context
+from rayservice_operator.service.upgrade_phases import UpgradePhase
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why an upgrade does not go on: ``reason`` of UpgradeInProgress, ``message`` with what ends it."""
+    """Why an upgrade does not go on: ``reason`` of UpgradeInProgress, ``message`` with what ends it.
+
+    phase: of ``status.upgrade``.
+    """
 
     reason: Reason
     message: str
+    phase: UpgradePhase = UpgradePhase.PAUSED
 
 
 Gate = Callable[[Context, ClusterView], Hold | None]
@@ -51,7 +56,18 @@ def _paused(context: Context, candidate: ClusterView) -> Hold | None:
     return Hold(held.reason, f"{held.message} Or set {names.PROMOTE} to {candidate.name} to let it take over now.")
 
 
-GATES: Final[tuple[Gate, ...]] = (_paused,)
+def _analysed(context: Context, candidate: ClusterView) -> Hold | None:
+    """``upgradeStrategy.analysis``: nothing but a pass that is stored lets the candidate go on."""
+    target = context.target
+    if target is None or analysis.passed(context, target, candidate):
+        return None
+    so_far = analysis.verdict(context, target, candidate)
+    message = so_far or f"RayCluster {candidate.name} is analysed before it takes over; see status.upgrade.analysis."
+    besides = f"Set {names.PROMOTE} to {candidate.name} to let it take over now."
+    return Hold(Reason.ANALYZING, f"{message} {besides}", UpgradePhase.ANALYZING)
+
+
+GATES: Final[tuple[Gate, ...]] = (_paused, _analysed)
 
 
 def hold(context: Context, candidate: ClusterView) -> Hold | None:

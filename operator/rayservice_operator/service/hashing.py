@@ -31,6 +31,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
+def analysis_hash(service: Manifest) -> str:
+    """Hash of ``upgradeStrategy.analysis`` of a RayService; empty where there is none."""
+    strategy = service["spec"].get("upgradeStrategy")
+    analysis = strategy.get("analysis") if isinstance(strategy, dict) else None
+    return "" if analysis is None else digest(analysis)
+
+
 def frozen_part(cluster_spec: Manifest, *, groups: int | None = None) -> Manifest:
     """The part of a RayClusterSpec that a running cluster cannot change, with the first ``groups`` worker groups."""
     spec = copy.deepcopy(cluster_spec)

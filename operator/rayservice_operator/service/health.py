@@ -14,6 +14,7 @@ from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service import rollback, routes, undo
+from rayservice_operator.service.analysis import State
 from rayservice_operator.service.apps import (
     FAILED_STATUSES,
     MISSING,
@@ -57,6 +58,7 @@ class Picture:
     failed: what is remembered of a revision that failed (``rollback``, ``abort``).
     give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
     look: whether there is room for what an upgrade needs.
+    analysis: of the pending cluster, if it is to be analysed and that has begun.
     """
 
     context: Context
@@ -72,6 +74,7 @@ class Picture:
     failed: Manifest | None
     give_up_at: float | None
     look: gate.Look = gate.NOTHING
+    analysis: State | None = None
 
     @property
     def rollback(self) -> rollback.Stage:

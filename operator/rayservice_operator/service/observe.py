@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rayservice_operator.api import names
 from rayservice_operator.core.decision import ObserveTarget, ServePush
 from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
 from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
+from rayservice_operator.service import analysis
 from rayservice_operator.service.apps import Phase, Standing, push_for
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
+from rayservice_operator.service.endpoints import port_of
 from rayservice_operator.service.status import active_config, pending_config
 from rayservice_operator.service.strategies.base import Plan
 
 
-def targets(context: Context, target: Target, plan: Plan, stands: Standing) -> tuple[ObserveTarget, ...]:
-    """One target for each cluster with a role whose head pod has an address."""
+def targets(
+    context: Context, target: Target, plan: Plan, stands: Standing, analysed: analysis.State | None = None
+) -> tuple[ObserveTarget, ...]:
+    """One target for each cluster with a role whose head pod has an address. ``analysed``: of the pending cluster."""
     steady = not plan.pending and plan.roll is None and stands.phase is Phase.SERVING
     shares = plan.shares
     wanted = (
@@ -23,8 +26,10 @@ def targets(context: Context, target: Target, plan: Plan, stands: Standing) -> t
         (plan.pending, pending_config(context, target, plan), shares.pending_capacity if shares else None),
     )
     views = ((context.live(name), config, capacity) for name, config, capacity in wanted if name)
+    pending = context.live(plan.pending)
+    orders = {} if pending is None else {pending.name: analysis.order(context, analysed, pending, context.active)}
     return tuple(
-        _target(context, view, config, capacity, fast=not steady)
+        replace(_target(context, view, config, capacity, fast=not steady), analysis=orders.get(view.name))
         for view, config, capacity in views
         if view is not None and view.head_ip
     )
@@ -60,14 +65,6 @@ def _with_scale(context: Context, view: ClusterView, config: Config | None, push
     former = known_config(history, active.applied_hash)
     keep = scaled_apps(config.parsed, former.parsed if former else None)
     return replace(push, payload=with_targets(push.payload, keep, active.observation.applications)) if keep else push
-
-
-def port_of(pod: Manifest, name: str) -> int:
-    """Number of the Ray container's port of that name, else KubeRay's default for it."""
-    for port in pod["spec"]["containers"][0].get("ports") or ():
-        if port.get("name") == name:
-            return int(port["containerPort"])
-    return names.DEFAULT_HEAD_PORTS[name]
 
 
 def _token_secret(cluster: Manifest) -> str | None:

@@ -16,7 +16,7 @@ from rayservice_operator.core.conditions import Condition, find, shorten
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
-from rayservice_operator.service import abort, health, revisions, rollback, suspend, undo, verbs
+from rayservice_operator.service import abort, analysis, health, revisions, rollback, suspend, undo, verbs
 from rayservice_operator.service.apps import Phase, Standing, standing
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
@@ -73,7 +73,8 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         config = plan.roll.config if plan.roll else pending_config(context, target, plan)
         capacity = plan.shares.pending_capacity if plan.shares else None
         stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
-    limit = abort.limit(context, plan, stands)
+    analysed = _analysis(context, target, plan)
+    limit = abort.limit(context, plan, stands, analysed)
     behind = endpoint_pods(context)
     return health.Picture(
         context=context,
@@ -89,7 +90,18 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         failed=_failed(context, target, plan, stands, limit),
         give_up_at=limit.at if limit else None,
         look=gate.look(context, plan),
+        analysis=analysed,
     )
+
+
+def _analysis(context: Context, target: Target | None, plan: Plan) -> analysis.State | None:
+    """The analysis of the cluster that is to take over from another one. It goes on while a gate holds that cluster."""
+    pending = context.live(plan.pending)
+    if target is None or not plan.active or pending is None:
+        return None
+    if plan.back:
+        return analysis.stored(context, pending.name)
+    return analysis.advance(context, target, pending, proven=plan.hold is not None)
 
 
 def _failed(
@@ -215,6 +227,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             "started": stored["started"] if same and stored.get("started") and not anew else to_rfc3339(context.now),
             **_pause(seen, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
+            **({"analysis": seen.analysis.manifest()} if seen.analysis else {}),
             **({"needs": str(of_second_cluster(context, seen.target))} if plan.active and seen.target else {}),
             **({"capacity": dict(seen.look.shown)} if seen.look.shown else {}),
             **_step(seen, stored if same else {}),
@@ -224,7 +237,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
         return rolled
     if plan.hold:
         about = {"strategy": strategy_type(context), "from": plan.active}
-        return {**about, "phase": UpgradePhase.PAUSED, "message": plan.hold.message}
+        return {**about, "phase": plan.hold.phase, "message": plan.hold.message}
     if plan.given_up and seen.failed:
         return {**_ended(stored), "phase": UpgradePhase.ABORTED, "message": seen.failed["message"]}
     if plan.waiting:
@@ -247,7 +260,7 @@ def _is_removing(stored: Mapping[str, Any]) -> bool:
 def _phase(seen: health.Picture) -> str:
     """Where the upgrade to the pending cluster is."""
     if seen.plan.hold:
-        return UpgradePhase.PAUSED
+        return seen.plan.hold.phase
     if seen.plan.back:
         return UpgradePhase.GOING_BACK
     moving = seen.plan.shares is not None and seen.standing.phase is Phase.SERVING
@@ -281,7 +294,7 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
     if plan.roll is not None:
         return {
             **about,
-            "phase": UpgradePhase.PAUSED if plan.hold else str(plan.roll.phase),
+            "phase": plan.hold.phase if plan.hold else str(plan.roll.phase),
             **({"started": plan.roll.started} if plan.roll.started else {}),
             **_pause(seen, stored if stored.get("to") == plan.active else {}),
             **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),

@@ -20,6 +20,7 @@ class UpgradePhase(enum.StrEnum):
     WAITING = "Waiting"
     REMOVING = "Removing"
     PAUSED = "Paused"
+    ANALYZING = "Analyzing"
     MOVING_TRAFFIC = "MovingTraffic"
     GOING_BACK = "GoingBack"
     PROMOTED = "Promoted"
@@ -33,6 +34,7 @@ class Stage(enum.Enum):
     WAITING = "Waiting"
     REMOVING = "Removing"
     COMING_UP = "CreatingCluster … Serving"
+    ANALYZING = "Analyzing"
     MOVING = "MovingTraffic"
     BACK = "GoingBack"
     PAUSED = "Paused"
@@ -52,6 +54,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     UpgradePhase.WAITING: Stage.WAITING,
     UpgradePhase.REMOVING: Stage.REMOVING,
     UpgradePhase.PAUSED: Stage.PAUSED,
+    UpgradePhase.ANALYZING: Stage.ANALYZING,
     UpgradePhase.MOVING_TRAFFIC: Stage.MOVING,
     UpgradePhase.GOING_BACK: Stage.BACK,
     UpgradePhase.PROMOTED: Stage.PROMOTED,
@@ -80,12 +83,21 @@ BEGINNINGS: Final[Mapping[Stage, str]] = {
 TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
     Stage.COMING_UP: {
         Stage.PROMOTED: "proven",
+        Stage.ANALYZING: "proven, with an analysis",
         Stage.MOVING: "proven, in steps",
         Stage.BACK: "a limit reached, aborted, or the spec turned back (in steps)",
         Stage.ABORTED: "a limit reached, or aborted",
     },
+    Stage.ANALYZING: {
+        Stage.PROMOTED: "the analysis has passed",
+        Stage.MOVING: "the analysis has passed, in steps",
+        Stage.BACK: "the analysis has failed, a limit reached, aborted, or the spec turned back (in steps)",
+        Stage.ABORTED: "the analysis has failed, a limit reached, or aborted",
+        Stage.COMING_UP: "the new cluster does not serve any more",
+    },
     Stage.MOVING: {
         Stage.PROMOTED: "the last step",
+        Stage.ANALYZING: "requests have moved, with an analysis",
         Stage.BACK: "a limit reached, aborted, or the spec turned back",
         Stage.ABORTED: "aborted before it had requests",
         Stage.COMING_UP: "the new cluster does not serve any more",
@@ -93,10 +105,12 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
     Stage.BACK: {
         Stage.ABORTED: "the old cluster has everything again",
         Stage.MOVING: "the spec is wanted again",
+        Stage.ANALYZING: "the spec is wanted again, with an analysis",
     },
     Stage.PAUSED: {
         Stage.PROMOTED: "promoted by hand, or resumed",
         Stage.MOVING: "resumed",
+        Stage.ANALYZING: "resumed, with an analysis",
         Stage.BACK: "aborted, or the spec turned back",
         Stage.ROLLING: "resumed",
         Stage.STOPPED: "a pod does not come up",

@@ -13,7 +13,7 @@ from rayservice_operator.api.durations import parse_duration
 from rayservice_operator.api.rayservice import RayService
 from rayservice_operator.api.specerror import field_path, from_pydantic
 from rayservice_operator.api.upgrade import UpgradeStrategy, UpgradeType
-from rayservice_operator.api.validation import unavailable
+from rayservice_operator.api.validation import analysis
 from rayservice_operator.api.validation.metadata import is_service_name
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.violations import Violation
@@ -128,8 +128,8 @@ def _in_place(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:  #
         yield Violation(f"{path}.maxUnavailable", problem, "Use 1 or more, or set maxSurge")
 
 
-def _unavailable(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:  # noqa: ARG001
-    return unavailable.of_service(parsed)
+def _analysis(manifest: Manifest, parsed: RayService) -> Iterator[Violation]:  # noqa: ARG001
+    return analysis.violations(parsed)
 
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -139,5 +139,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     _incremental,
     _progress_deadline,
     _in_place,
-    _unavailable,
+    _analysis,
 )

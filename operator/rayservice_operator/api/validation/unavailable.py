@@ -12,8 +12,6 @@ from typing import Final
 from rayservice_operator.api.gcs import GcsBackend
 from rayservice_operator.api.options import AuthOptions, TlsOptions
 from rayservice_operator.api.raycluster import ClusterUpgradeType, RayClusterSpec
-from rayservice_operator.api.rayservice import RayService
-from rayservice_operator.api.upgrade import UpgradeStrategy
 from rayservice_operator.api.validation.subject import ClusterSubject
 from rayservice_operator.core.violations import Violation
 
@@ -84,10 +82,3 @@ def of_cluster(subject: ClusterSubject) -> Iterator[Violation]:
     if not subject.from_service and strategy is not None and strategy.type is ClusterUpgradeType.RECREATE:
         fix = "Use None and delete the pods, or use a RayService"
         yield Violation(subject.at("upgradeStrategy", "type"), f"Recreate is {PROBLEM}", fix)
-
-
-def of_service(parsed: RayService) -> Iterator[Violation]:
-    """Refusals of a RayService outside its cluster spec."""
-    strategy = parsed.spec.upgrade_strategy or UpgradeStrategy()
-    if strategy.analysis is not None:
-        yield Violation("spec.upgradeStrategy.analysis", PROBLEM, "Remove it")
