@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rayservice_operator.core.decision import Apply, Decision, Delete
+from rayservice_operator.core.decision import Apply, Decision, Delete, MergePatch
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service.decide import decide
@@ -95,6 +95,17 @@ def test_all_requests_go_to_the_only_cluster() -> None:
     backend = made["Service demo-one-serve-svc"]["spec"]
     assert backend["selector"]["ray.io/cluster"] == "demo-one"
     assert [(port["port"], port["appProtocol"]) for port in backend["ports"]] == [(8000, "http")], "as gateways want it"
+
+
+def test_what_may_fail_without_the_gateway_api_comes_last() -> None:
+    """An action that fails stops those behind it; a former cluster has to go all the same."""
+    snapshot = edited(serving(), upgradeStrategy=STRATEGY)
+    former = raycluster("demo-old", cluster_spec("ray:0"))
+    actions = decide(dataclasses.replace(snapshot, clusters=(*snapshot.clusters, former)), NOW).actions
+    routed = [n for n, a in enumerate(actions) if isinstance(a, Apply) and a.obj["kind"] in {"Gateway", "HTTPRoute"}]
+    marked = [n for n, a in enumerate(actions) if isinstance(a, MergePatch) and a.ref.name == "demo-old"]
+    assert marked
+    assert min(routed) > max(marked)
 
 
 def test_the_gateway_is_there_whatever_the_strategy() -> None:

@@ -148,11 +148,13 @@ def _managed(context: Context) -> Decision:
     split = _split(context, target, plan)
     actions += endpoints.plan_serve_labels(context, target, (active, pending), split)
     actions += endpoints.plan_services(context, target, active or pending, split=split is not None)
-    actions += routes.plan_routes(context, (active, pending), plan.shares)
+    led = routes.plan_routes(context, (active, pending), plan.shares)
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
-    actions += retired
+    # The gateway leads elsewhere before a cluster goes; where there is none yet, making one may fail.
+    actions += (*led, *retired) if routes.made(context) else retired
     actions += farewell.plan_marks(context, plan, split)
     actions += [seen.look.ask] if seen.look.ask else []
+    actions += () if routes.made(context) else led
     return Decision(
         tuple(actions),
         wanted,

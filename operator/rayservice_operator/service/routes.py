@@ -36,7 +36,7 @@ def gateway_class(service: Manifest) -> str:
 def plan_routes(context: Context, views: Iterable[ClusterView | None], shares: Shares | None) -> list[Action]:
     """Actions that bring gateway, route and services to what is wanted, and remove those that are not.
 
-    views: the active cluster and then the pending one. Call it last: without the Gateway API installed it fails.
+    views: the active cluster and then the pending one. Without the Gateway API installed the first of them fails.
     """
     there = [view for view in views if view is not None]
     wanted = _wanted(context, there, shares) if gateway_class(context.service) and there else []
@@ -48,6 +48,11 @@ def plan_routes(context: Context, views: Iterable[ClusterView | None], shares: S
         *(Apply(obj) for obj in wanted if not covers(stored.get((obj["kind"], name_of(obj))), obj)),
         *(Delete(ref(child)) for child in extra),
     ]
+
+
+def made(context: Context) -> bool:
+    """Whether there is a route already, so that the Gateway API is installed."""
+    return _child(context, "HTTPRoute") is not None
 
 
 def arrived(context: Context, shares: Shares) -> bool:
