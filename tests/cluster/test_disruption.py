@@ -91,6 +91,27 @@ def test_what_the_annotation_takes_away_is_deleted_and_what_the_user_made_is_not
     budgets = disruption.budgets(_view(SERVED))
     own = copy.deepcopy(budgets[0])
     own["metadata"]["name"] = "mine"
-    deletions = disruption.unwanted(_view(annotated(SERVED, disruption_budget="workers")), (*budgets, own))
+    fewer = disruption.budgets(_view(annotated(SERVED, disruption_budget="workers")))
+    deletions = disruption.unwanted(_view(SERVED), (*budgets, own), fewer)
     assert [(type(d), d.ref.name) for d in deletions] == [(Delete, "demo-head")]
-    assert disruption.unwanted(_view(SERVED), (*budgets, own)) == []
+    assert disruption.unwanted(_view(SERVED), (*budgets, own), budgets) == []
+
+
+@pytest.mark.parametrize(
+    ("selector", "kept"),
+    [
+        ({"matchLabels": {names.CLUSTER: "demo", names.NODE_TYPE: "worker"}}, ["demo-head"]),
+        ({"matchLabels": {names.NODE_GROUP: "b"}}, ["demo-head"]),
+        ({"matchLabels": {names.CLUSTER: "another"}}, ["demo-worker", "demo-head"]),
+        ({}, []),
+        (None, ["demo-worker", "demo-head"]),
+        ({"matchExpressions": [{"key": names.NODE_TYPE, "operator": "In", "values": ["head", "x"]}]}, ["demo-worker"]),
+        ({"matchExpressions": [{"key": names.NODE_TYPE, "operator": "NotIn", "values": ["head"]}]}, ["demo-head"]),
+        ({"matchExpressions": [{"key": names.IS_RAY_NODE, "operator": "Exists"}]}, []),
+        ({"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}, []),
+    ],
+)
+def test_pods_that_somebody_elses_budget_selects_get_none_of_ours(selector: Any, kept: list[str]) -> None:
+    """The API server cannot evict a pod that two budgets select."""
+    theirs = {"kind": disruption.KIND, "metadata": {"name": "theirs"}, "spec": {"selector": selector}}
+    assert [name_of(budget) for budget in disruption.budgets(_view(SERVED), [theirs])] == kept

@@ -90,3 +90,12 @@ def test_a_slice_concerns_the_owner_of_its_service() -> None:
 def test_a_slice_of_an_unknown_service_goes_by_its_labels() -> None:
     labels = {SERVICE_NAME_LABEL: "x", names.ORIGIN_KIND: "RayService", names.ORIGIN_NAME: "svc"}
     assert set(route(store(), Change(None, obj("EndpointSlice", "s", labels=labels)))) == {SERVICE}
+
+
+def test_a_users_own_budget_concerns_every_cluster_beside_it_and_one_of_ours_its_cluster() -> None:
+    other, elsewhere = obj("RayCluster", "other"), obj("RayCluster", "elsewhere", namespace="there")
+    known = store(service, cluster, other, elsewhere)
+    theirs = obj("PodDisruptionBudget", "theirs")
+    assert set(route(known, Change(None, theirs))) == {CLUSTER, Key("RayCluster", "ns", "other")}
+    ours = obj("PodDisruptionBudget", "svc-abcde-head", cluster)
+    assert set(route(known, Change(None, ours))) == {CLUSTER, SERVICE}

@@ -89,3 +89,13 @@ def test_dry_run_answers_are_bounded_and_forgotten_with_the_object() -> None:
     assert cache.view(SERVICE) == {}
     assert len(view) == MAX_PER_KEY  # a snapshot does not change afterwards
     assert cache.view(Key("RayService", "ns", "never")) == {}
+
+
+def test_a_cluster_sees_the_budgets_of_its_namespace_that_are_not_its_own() -> None:
+    ours = obj("PodDisruptionBudget", "ours", cluster)
+    theirs = obj("PodDisruptionBudget", "theirs")
+    elsewhere = obj("PodDisruptionBudget", "elsewhere", namespace="there")
+    build, _ = snapshots(cluster, ours, theirs, elsewhere)
+    snapshot = build.cluster(CLUSTER, cluster)
+    assert [name_of(budget) for budget in snapshot.budgets] == ["theirs"]
+    assert [name_of(child) for child in snapshot.children] == ["ours"]

@@ -109,6 +109,7 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
         for image, path, strategy in product(IMAGES[:2], ANALYSED_PATHS, (m.CHECKED, {"analysis": None}))
     ),
     "pause": (annotation(names.PAUSE, "true"), annotation(names.PAUSE, None)),
+    "budget": tuple(annotation(names.DISRUPTION_BUDGET, value) for value in ("workers", "none", None)),
     "verbs": (
         annotation(names.PROMOTE, _upgraded_to),
         annotation(names.ABORT, _upgraded_to),

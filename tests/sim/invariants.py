@@ -354,6 +354,23 @@ class Monitor:
         for cluster in self.world.server.kind("RayCluster"):
             self._complete(cluster)
             self._marked(cluster)
+            self._budgets(cluster)
+
+    def _budgets(self, cluster: Manifest) -> None:
+        """The active cluster's pods are protected as the service says now."""
+        service = self._owner(cluster)
+        if service is None or service["spec"].get("managedBy") or _suspending(service):
+            return
+        if _role(service.get("status") or {}, "active") != name_of(cluster):
+            return
+        kinds = {"workers": ["worker"], "none": []}.get(
+            annotations_of(service).get(names.DISRUPTION_BUDGET, "all"), ["head", "worker"]
+        )
+        budgets = self.world.server.kind("PodDisruptionBudget")
+        found = sorted(name_of(b) for b in budgets if controller_uid(b) == uid_of(cluster))
+        wanted = [f"{name_of(cluster)}-{kind}" for kind in kinds]
+        if found != wanted:
+            self._fail(f"budgets {found} instead of {wanted}")
 
     def _marked(self, cluster: Manifest) -> None:
         """Clients that keep connections are sent away from clusters that have no role, and from no other."""

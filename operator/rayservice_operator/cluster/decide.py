@@ -200,7 +200,8 @@ def _pods(scene: Scene) -> Plan:
 def _budgets(scene: Scene) -> Plan:
     """What evictions may take. Last, because a failing action stops those after it, and this one is worth no pod."""
     present, view = scene.snapshot.children, scene.view
-    return Plan((*children.changes(present, disruption.budgets(view)), *disruption.unwanted(view, present)))
+    wanted = disruption.budgets(view, scene.snapshot.budgets)
+    return Plan((*children.changes(present, wanted), *disruption.unwanted(view, present, wanted)))
 
 
 STEPS: Final[tuple[Callable[[Scene], Plan], ...]] = (_finalizer, _applied, _strays, _pods, _budgets)

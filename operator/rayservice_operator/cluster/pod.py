@@ -115,16 +115,18 @@ def _metadata(view: ClusterView, group: GroupView, attempt: int) -> dict[str, An
         annotations[ATTEMPT] = str(attempt)
     return {
         "namespace": view.namespace,
-        "labels": _labels(view, group, _kept(template.get("labels"))),
+        "labels": labels(view, group),
         "annotations": annotations,
         "ownerReferences": [owner_reference(view.obj)],
         **({"finalizers": list(template["finalizers"])} if template.get("finalizers") else {}),
     }
 
 
-def _labels(view: ClusterView, group: GroupView, template: Mapping[str, str]) -> dict[str, str]:
+def labels(view: ClusterView, group: GroupView) -> dict[str, str]:
+    """The labels that a pod of the group is born with."""
+    template = _kept((group.template.get("metadata") or {}).get("labels"))
     node_type = names.HEAD if group.is_head else names.WORKER
-    labels = {
+    found = {
         names.APP_NAME: names.APP_NAME_VALUE,
         names.CREATED_BY: names.CREATED_BY_VALUE,
         **template,
@@ -136,14 +138,14 @@ def _labels(view: ClusterView, group: GroupView, template: Mapping[str, str]) ->
         names.IDENTIFIER: services.identifier(view.name, node_type),
     }
     if view.owned_by_service:
-        labels[names.SERVE] = "false"  # the RayService controller turns it when the pod's proxy answers
+        found[names.SERVE] = "false"  # the RayService controller turns it when the pod's proxy answers
         if service := view.labels.get(names.ORIGIN_NAME):
-            labels[names.RAYSERVICE] = service
+            found[names.RAYSERVICE] = service
     elif view.wants_serve_service:
         # Nobody asks the proxies of a standalone cluster. The head has one whenever Serve runs, a worker only
         # while a replica is on it, so only the head is sure to answer; it passes requests on to every replica.
-        labels[names.SERVE] = "true" if group.is_head else "false"
-    return labels
+        found[names.SERVE] = "true" if group.is_head else "false"
+    return found
 
 
 def _kept(keys: Mapping[str, Any] | None) -> dict[str, str]:

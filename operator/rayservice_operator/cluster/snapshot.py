@@ -20,6 +20,7 @@ class ClusterSnapshot:
     dry_runs: answers to ``DryRun`` actions by key.
     failure: what the last pass about this object could not do; None when all went well.
     load: Serve replicas and other work per pod address, where an observer knows it; None = unknown.
+    budgets: the other PodDisruptionBudgets of the namespace, whoever made them.
     """
 
     cluster: Manifest
@@ -29,3 +30,4 @@ class ClusterSnapshot:
     dry_runs: Mapping[str, DryRunResult] = field(default_factory=dict)
     failure: Failure | None = None
     load: Mapping[str, int] | None = None
+    budgets: tuple[Manifest, ...] = ()

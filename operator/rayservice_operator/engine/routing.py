@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rayservice_operator.api import names
 from rayservice_operator.core.keys import Key
-from rayservice_operator.core.objects import Manifest, labels_of, metadata, name_of, uid_of
+from rayservice_operator.core.objects import Manifest, controller_uid, labels_of, metadata, name_of, uid_of
 from rayservice_operator.engine.queue import Priority
 from rayservice_operator.kube.store import SERVICE_NAME_LABEL, Change, Store
 
@@ -42,6 +42,10 @@ def _concerned(store: Store, obj: Manifest) -> Iterator[Key]:
     if kind == "EndpointSlice":
         yield from _of_slice(store, obj, namespace)
         return
+    if kind == "PodDisruptionBudget" and controller_uid(obj) is None:
+        # A user's own: whoever has pods that it may select.
+        for cluster in store.within("RayCluster", namespace):
+            yield Key("RayCluster", namespace, name_of(cluster))
     for owner in metadata(obj).get("ownerReferences") or ():
         if not owner.get("controller") or owner["kind"] not in PRIMARY:
             continue

@@ -8,7 +8,7 @@ from rayservice_operator.cluster.snapshot import ClusterSnapshot
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Failure
 from rayservice_operator.core.keys import Key
-from rayservice_operator.core.objects import Manifest, metadata, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, controller_uid, metadata, name_of, ref, uid_of
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.observers import Observers
 from rayservice_operator.engine.surveys import Surveyor
@@ -44,6 +44,11 @@ class Snapshots:
             config=self._config,
             pods=self._pods(obj),
             children=tuple(child for child in owned if child["kind"] != "Pod"),
+            budgets=tuple(
+                budget
+                for budget in self._store.within("PodDisruptionBudget", key.namespace)
+                if controller_uid(budget) != uid_of(obj)
+            ),
             dry_runs=self._dry_runs.view(key),
             load=self._observers.load(ref(obj)),
             failure=self._failures.get(key),

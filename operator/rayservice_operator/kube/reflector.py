@@ -30,11 +30,11 @@ CHILD_KINDS: Final = {
     "PersistentVolumeClaim": CREATED_BY_US,
     "Ingress": CREATED_BY_US,
     "NetworkPolicy": CREATED_BY_US,
-    "PodDisruptionBudget": CREATED_BY_US,
+    "PodDisruptionBudget": "",  # users' own too: a pod that two of them select cannot be evicted at all
     "ControllerRevision": CREATED_BY_US,
     "EndpointSlice": CREATED_BY_US,  # slices inherit their Service's labels
 }
-"""Kinds of children and the label selector they are watched with."""
+"""Kinds of children and the label selector they are watched with; empty for all."""
 
 OPTIONAL_KINDS: Final = {"Gateway": CREATED_BY_US, "HTTPRoute": CREATED_BY_US}
 """Kinds of children that a cluster may lack, with their label selectors."""

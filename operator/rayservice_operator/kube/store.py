@@ -70,6 +70,10 @@ class Store:
         """All objects of a kind."""
         return self._sorted(self._index.get(("kind", kind), ()))
 
+    def within(self, kind: str, namespace: str) -> tuple[Manifest, ...]:
+        """All objects of a kind in a namespace."""
+        return self._sorted(name for name in self._index.get(("kind", kind), ()) if name.namespace == namespace)
+
     def __len__(self) -> int:
         return len(self._objects)
 
