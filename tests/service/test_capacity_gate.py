@@ -19,6 +19,7 @@ from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.service.builders import NOW, after, cluster_spec, config_hash, edited, pod, raycluster, rayservice, serving
 from tests.service.test_decide import created, upgrading
+from tests.service.test_in_place import in_place, workers_spec
 
 CONFIG = OperatorConfig(version="test")
 SHORT = Room(3, 2, "2 of 3 pods fit now: nodes that match group small lack 1 cpu.")
@@ -218,3 +219,22 @@ def test_a_third_spec_asks_for_itself() -> None:
     third = edited(snapshot, rayClusterConfig=cluster_spec("ray:3"))
     (other,) = asked(decide(third, NOW))
     assert other.key != question.key
+
+
+def test_in_place_asks_for_the_surge_and_for_nothing_without_one() -> None:
+    for surge, questions in ((0, 0), (1, 1)):
+        rolled = in_place(upgradeStrategy={"type": "InPlace", "inPlace": {"maxSurge": surge, "maxUnavailable": 1}})
+        rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+        snapshot = dataclasses.replace(rolled.snapshot, config=CONFIG)
+        first = decide(snapshot, NOW)
+        assert len(asked(first)) == questions
+        if not questions:
+            assert upgrade_of(first)["phase"] == "Announced"
+            continue
+        (question,) = asked(first)
+        assert [(want.group, want.to_place) for want in question.wanted] == [("small", 1)]
+        told = decide(answered(snapshot, question, Room(1, 0, "0 of 1 pod fits now.")), NOW)
+        assert upgrade_of(told)["phase"] == "Announced"
+        assert upgrade_of(told)["capacity"]["fit"] == 0
+        assert reasons(told)[-1] == "InsufficientCapacity"
+        assert "UpgradeStarted" in reasons(told)

@@ -132,7 +132,7 @@ def _managed(context: Context) -> Decision:
 
     if plan.shares is not None and plan.shares != shares.stored(context):
         # Commanded first; what is pushed and where requests go follows from it.
-        return Decision(status=wanted, notes=(*notes, *plan.notes), wake_at=context.now, observe=observed)
+        return Decision(status=wanted, notes=(*notes, *plan.notes, *warned), wake_at=context.now, observe=observed)
 
     if seen.failed is not None and not target.failed:
         # Remembered first; what is pushed or deleted follows from it.
@@ -158,7 +158,7 @@ def _managed(context: Context) -> Decision:
     return Decision(
         tuple(actions),
         wanted,
-        (*notes, *warned, *built_notes, *retired_notes),
+        (*notes, *built_notes, *retired_notes, *warned),
         wake_at=_earliest(
             deadline,
             status.initializing_deadline(context, plan),
