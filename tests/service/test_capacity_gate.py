@@ -109,6 +109,7 @@ def test_a_first_cluster_and_one_taken_back_need_no_question() -> None:
     decision = decide(dataclasses.replace(snapshot, clusters=(*snapshot.clusters, former)), NOW)
     assert asked(decision) == []
     assert "Readopted" in reasons(decision)
+    assert upgrade_of(decision)["needs"] == "no pods beside those that run"
 
 
 def building(*stages: str, capacity: Manifest | None = None) -> ServiceSnapshot:

@@ -28,7 +28,7 @@ from rayservice_operator.service.shares import stored as stored_shares
 from rayservice_operator.service.shares import told
 from rayservice_operator.service.strategies import strategy_type
 from rayservice_operator.service.strategies.base import Plan
-from rayservice_operator.service.strategies.needs import of_second_cluster
+from rayservice_operator.service.strategies.needs import NONE, Needs, of_second_cluster
 from rayservice_operator.service.upgrade_phases import UpgradePhase
 
 
@@ -228,7 +228,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             **_pause(seen, stored if same else {}),
             **({} if seen.give_up_at is None else {"deadline": to_rfc3339(seen.give_up_at)}),
             **({"analysis": seen.analysis.manifest()} if seen.analysis else {}),
-            **({"needs": str(of_second_cluster(context, seen.target))} if plan.active and seen.target else {}),
+            **({"needs": str(_needs(context, seen.target, plan))} if plan.active and seen.target else {}),
             **({"capacity": dict(seen.look.shown)} if seen.look.shown else {}),
             **_step(seen, stored if same else {}),
             "message": plan.hold.message if plan.hold else health.on_the_way(seen),
@@ -251,6 +251,12 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if stored.get("to") == plan.active and plan.active and stored.get("from") != plan.active:
         return {**_ended(stored), "phase": UpgradePhase.PROMOTED, "message": f"RayCluster {plan.active} is active."}
     return {}
+
+
+def _needs(context: Context, target: Target, plan: Plan) -> Needs:
+    """A former cluster that is taken back has all its pods."""
+    pending = context.live(plan.pending)
+    return NONE if pending is not None and pending.delete_after else of_second_cluster(context, target)
 
 
 def _is_removing(stored: Mapping[str, Any]) -> bool:
