@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -340,7 +341,9 @@ def failures(seen: list[Seen]) -> Iterator[str]:
     for one in seen:
         for report in one.reports:
             if report.failures:
-                yield f"{one.name}: {report}"
+                kinds = Counter((int(f.at), f.what.split(":")[0]) for f in report.failures)
+                by_second = ", ".join(f"{at} s {count} {what}" for (at, what), count in sorted(kinds.items()))
+                yield f"{one.name}: {report}\n  by the second in which they were sent: {by_second}"
 
 
 def main() -> int:
