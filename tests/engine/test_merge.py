@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 from hypothesis import example, given
@@ -61,3 +62,14 @@ def _types(value: Any) -> Any:
     if isinstance(value, list):
         return [_types(inner) for inner in value]
     return type(value)
+
+
+def test_a_word_is_the_text_it_is_stored_as() -> None:
+    """What the API server gives back is plain text; comparing kinds of text would write it again and again."""
+
+    class Word(enum.StrEnum):
+        ONE = "One"
+
+    assert merge_diff({"phase": "One"}, {"phase": Word.ONE}) == {}
+    patch = merge_diff({}, {"phase": Word.ONE, "list": [Word.ONE]})
+    assert [type(patch["phase"]), type(patch["list"][0])] == [str, str]

@@ -161,6 +161,8 @@ class FakeRay:
                 request.transport.abort()  # as if nobody listened
             if status is not None and not request.path.startswith("/-/"):
                 return await self._users_request(node, request)
+            if status is not None:
+                self.metrics[node].observe("", request.path, request.method, status, 1.0)
             return web.Response(status=status or 503, text="success" if status == 200 else "not yet")
 
         return answer

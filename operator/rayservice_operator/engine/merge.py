@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -45,9 +46,9 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def without_nulls(value: Any) -> Any:
-    """``value`` as the API server would store it: object members that are null are not there."""
+    """``value`` as the API server would store it: object members that are null are not there, words are plain text."""
     if isinstance(value, _SCALAR):
-        return value
+        return str(value) if isinstance(value, enum.StrEnum) else value
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):

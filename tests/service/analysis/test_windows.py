@@ -133,6 +133,17 @@ def test_a_pod_that_did_not_answer_is_left_out() -> None:
     assert increase(scrape(pod={}), scrape(pod=None), "h", ()) is None
 
 
+def test_what_no_application_answered_does_not_count() -> None:
+    """Health checks: a proxy answers them with 503 until it has a route."""
+    both = {**exported([1.0], code="503", application=""), **exported([2.0], application="a")}
+    found = increase(scrape(pod={}), scrape(pod=both), "h", ())
+    assert found is not None
+    assert (found.count, found.errors, found.buckets) == (1, 0, buckets([2.0]))
+    asked = increase(scrape(pod={}), scrape(pod=both), "h", (("application", ""),))
+    assert asked is not None
+    assert (asked.count, asked.errors) == (1, 1)
+
+
 def test_only_series_with_the_labels_count() -> None:
     both = {**exported([1.0], application="a"), **exported([2.0, 3.0], application="b")}
     found = increase(scrape(pod={}), scrape(pod=both), "h", (("application", "b"),))

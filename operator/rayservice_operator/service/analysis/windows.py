@@ -22,6 +22,9 @@ Exported: TypeAlias = Mapping[Series, float]
 STATUS: Final = "status_code"
 """Label of the HTTP status in Serve's metrics (Ray 2.60)."""
 
+APPLICATION: Final = "application"
+"""Label of the application; empty for what none of them answers: health checks (503 while there is no route), 404."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
@@ -34,9 +37,12 @@ class Scrape:
 def increase(first: Scrape, last: Scrape, family: str, labels: tuple[tuple[str, str], ...]) -> Increase | None:
     """What was added to a histogram between two scrapes of a cluster; None when no pod was seen by both.
 
+    Of series with the label ``application``, only those of an application count, unless ``labels`` ask for the others.
+
     A pod that was not asked at the first scrape is a new one: all that it has counted was counted since.
     """
     wanted = frozenset(labels)
+    of_nobody = (APPLICATION, "")
     count = errors = 0.0
     buckets: defaultdict[float, float] = defaultdict(float)
     seen = False
@@ -47,7 +53,7 @@ def increase(first: Scrape, last: Scrape, family: str, labels: tuple[tuple[str, 
         seen = True
         for series, value in exported.items():
             name, given = series
-            if not wanted <= given:
+            if not wanted <= given or (of_nobody in given and of_nobody not in wanted):
                 continue
             earlier = before.get(series, 0.0)
             added = value - earlier if value >= earlier else value
