@@ -111,6 +111,14 @@ class Service:
                     found.add(str(endpoint["targetRef"]["name"]))
         return found
 
+    def revisions(self) -> set[str]:
+        """Names of the ControllerRevisions of the service."""
+        selector = f"ray.io/originated-from-cr-name={self.name}"
+        listed = self.kube.target.kubectl(
+            "get", "controllerrevision", "-n", self.namespace, "-l", selector, "-o", "name"
+        )
+        return set(listed.split())
+
     def answer(self, path: str = "/") -> Object:
         """One request to the serve service."""
         return get_json(self.kube, self.namespace, f"{self.name}-serve-svc", path)

@@ -8,8 +8,8 @@ import re
 import pytest
 
 from e2e.manifests import cluster_spec, rayservice, serve_config, worker_group
-from e2e.rayservices import Service, identity, named, watched
-from e2e.support import Kube, condition, pod_ready
+from e2e.rayservices import Service, identity, named, ray_pods, watched
+from e2e.support import Kube, condition, is_true, pod_ready
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -193,6 +193,27 @@ def test_kubectl_shows_what_matters(service: Service, kube: Kube) -> None:
     clusters = kube.target.kubectl("get", "raycluster", "-n", service.namespace)
     assert service.active() in clusters
     assert "ready" in clusters
+
+
+def test_suspended_clusters_come_back_as_the_same(service: Service, kube: Kube) -> None:
+    """``rayClusterConfig.suspend``, as Kueue writes it: the pods go, it is told as what it is, and no cluster is new."""
+    cluster, pods = service.active(), identity(ray_pods(kube, service.namespace))
+    revisions = service.revisions()
+    service.patch(rayClusterConfig={"suspend": True})
+    service.wait(lambda: not kube.pods(service.namespace, "ray.io/is-ray-node=yes"), "the pods gone")
+    service.wait(lambda: not is_true(service.get(), "Reconciling"), "at rest")
+    obj = service.get()
+    assert (condition(obj, "Ready")["status"], condition(obj, "Ready")["reason"]) == ("False", "RayClusterSuspended")
+    assert condition(obj, "Stalled") == {}
+    assert (obj["status"]["serviceStatus"], obj["status"]["numServeEndpoints"]) == ("", 0)
+    assert kube.raycluster(service.namespace, cluster)["status"]["state"] == "suspended"
+
+    service.patch(rayClusterConfig={"suspend": False})
+    service.wait_settled()
+    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Hello"
+    assert service.active() == cluster
+    assert not identity(ray_pods(kube, service.namespace)).items() & pods.items()
+    assert service.revisions() == revisions, "when is no part of what"
 
 
 def test_suspend_and_resume(service: Service, kube: Kube) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from e2e.manifests import BROKEN, GREETER_WITH_ARGS, cluster_spec, rayservice, serve_config, worker_group
 from e2e.operators import Operator
-from e2e.rayservices import Service, identity, watched
+from e2e.rayservices import Service, identity, role, watched
 from e2e.support import Kube, LoadPod, condition
 
 pytestmark = pytest.mark.timeout(900)
@@ -27,6 +27,13 @@ found = {int(pid) for pid in os.listdir("/proc") if pid.isdigit() and b"/ray/das
 for pid in found - {os.getpid()}:  # these very words are in our own command line
     os.kill(pid, signal.Signals[sys.argv[1]])
 print(len(found) - 1)
+"""
+
+
+_DELETE_APPLICATIONS = """
+import urllib.request
+url = "http://127.0.0.1:8265/api/serve/applications/"
+urllib.request.urlopen(urllib.request.Request(url, method="DELETE"), timeout=10)
 """
 
 
@@ -150,6 +157,34 @@ def test_dashboard_that_hangs(service: Service, kube: Kube) -> None:
         ("True", "NonZeroServeEndpoints"),
     ]
     assert identity([service.head(), *service.workers()]) == pods, "nothing was restarted for want of news"
+
+
+def test_application_deleted_in_ray(service: Service, kube: Kube) -> None:
+    """Behind the operator's back: it is said while it is so, and the config in force is applied again."""
+    pods = identity([service.head(), *service.workers()])
+    with watched(service) as history:
+        kube.exec(service.namespace, service.head()["metadata"]["name"], "python", "-c", _DELETE_APPLICATIONS)
+        service.wait(lambda: ("False", "ApplicationsNotRunning") in history.conditions("Ready"), "told")
+        service.wait_settled()
+    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Hello"
+    assert identity([service.head(), *service.workers()]) == pods
+
+
+def test_late_service_is_revived_by_a_correction(kube: Kube, namespace: str) -> None:
+    """The timeout of the first cluster is terminal for the spec that it was reached with, and for no other."""
+    manifest = rayservice("late", cluster_spec(worker_group()), serve_config(import_path=BROKEN))
+    manifest["metadata"]["annotations"] = {"ray.io/initializing-timeout": "45s"}
+    kube.apply(manifest, namespace)
+    service = Service(kube, namespace, "late")
+    service.wait(lambda: condition(service.get(), "Ready").get("reason") == "InitializingTimeout", "late")
+    assert condition(service.get(), "Stalled")["reason"] == "InitializingTimeout"
+    cluster = role(service.get(), "pending")
+
+    service.patch(serveConfigV2=serve_config("Corrected"))
+    obj = service.wait_settled()
+    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Corrected"
+    assert condition(obj, "Stalled") == {}
+    assert service.active() == cluster, "the same cluster, with another serve config"
 
 
 def _others_are_looked_after(kube: Kube, namespace: str) -> None:

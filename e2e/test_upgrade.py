@@ -53,6 +53,8 @@ def test_new_cluster_takes_over_without_a_failed_request(kube: Kube, namespace: 
     assert history.roles() == [(old, ""), (old, new), (new, "")]
     assert history.conditions("Ready") == [("True", "NonZeroServeEndpoints")]
     assert [status for status, _ in history.conditions("UpgradeInProgress")] == ["False", "True", "False"]
+    told = [state["status"]["activeServiceStatus"].get("applicationStatuses") for state in history.states]
+    assert all(told), "the serving cluster's applications, all the way through"
     assert history.conditions("Reconciling")[-1] == ("True", "SwitchingTraffic"), "until only new pods get requests"
     serve = kube.service(namespace, f"{NAME}-serve-svc")
     assert serve["spec"]["selector"]["ray.io/cluster"] == new
