@@ -196,7 +196,7 @@ def test_kubectl_shows_what_matters(service: Service, kube: Kube) -> None:
 
 
 def test_suspended_clusters_come_back_as_the_same(service: Service, kube: Kube) -> None:
-    """``rayClusterConfig.suspend``, as Kueue writes it: the pods go, it is told as what it is, and no cluster is new."""
+    """``rayClusterConfig.suspend``, as Kueue writes it: the pods go, it is told, and no cluster is new."""
     cluster, pods = service.active(), identity(ray_pods(kube, service.namespace))
     revisions = service.revisions()
     service.patch(rayClusterConfig={"suspend": True})
@@ -210,7 +210,7 @@ def test_suspended_clusters_come_back_as_the_same(service: Service, kube: Kube) 
 
     service.patch(rayClusterConfig={"suspend": False})
     service.wait_settled()
-    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Hello"
+    assert service.wait_answer(bool, "an answer")["greeting"] == "Hello"
     assert service.active() == cluster
     assert not identity(ray_pods(kube, service.namespace)).items() & pods.items()
     assert service.revisions() == revisions, "when is no part of what"

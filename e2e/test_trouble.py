@@ -166,7 +166,7 @@ def test_application_deleted_in_ray(service: Service, kube: Kube) -> None:
         kube.exec(service.namespace, service.head()["metadata"]["name"], "python", "-c", _DELETE_APPLICATIONS)
         service.wait(lambda: ("False", "ApplicationsNotRunning") in history.conditions("Ready"), "told")
         service.wait_settled()
-    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Hello"
+    assert service.wait_answer(bool, "an answer")["greeting"] == "Hello"
     assert identity([service.head(), *service.workers()]) == pods
 
 
@@ -182,7 +182,7 @@ def test_late_service_is_revived_by_a_correction(kube: Kube, namespace: str) -> 
 
     service.patch(serveConfigV2=serve_config("Corrected"))
     obj = service.wait_settled()
-    assert service.wait_answer(lambda answer: bool(answer), "an answer")["greeting"] == "Corrected"
+    assert service.wait_answer(bool, "an answer")["greeting"] == "Corrected"
     assert condition(obj, "Stalled") == {}
     assert service.active() == cluster, "the same cluster, with another serve config"
 
