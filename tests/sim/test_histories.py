@@ -8,19 +8,18 @@ plays it again.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 
 import pytest
 
 from tests.sim.histories import History, play
+from tests.sim.workers import WORKERS, workers
 
 COUNT = int(os.environ.get("SIM_HISTORIES", "2400"))
 FIRST = int(os.environ.get("SIM_SEED", "0"))
-WORKERS = int(os.environ.get("SIM_WORKERS", "0")) or len(os.sched_getaffinity(0))
 BATCH = 20
 TOLD = 3
 """So many seeds that fail are shown, then the rest is left."""
@@ -43,14 +42,9 @@ def _played(seeds: range) -> Iterator[list[str]]:
     if len(batches) == 1 or WORKERS == 1:
         yield from map(_batch, batches)
         return
-    # New processes, not forks: what other tests left behind in this one is none of the histories' business.
-    with ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn")) as pool:
-        futures: list[Future[list[str]]] = [pool.submit(_batch, batch) for batch in batches]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with workers() as pool:
+        for future in as_completed([pool.submit(_batch, batch) for batch in batches]):
+            yield future.result()
 
 
 def _batch(seeds: range) -> list[str]:

@@ -6,17 +6,24 @@ before the next is the same moment). From each copy a new process, which knows n
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+
 import pytest
 
 from tests.sim.invariants import BrokenInvariantError, fingerprint
 from tests.sim.scenarios import SCENARIOS
 from tests.sim.simulation import Everything, ForkingGate, Orderly, new
+from tests.sim.workers import workers
 
 KILLED = (
     "create",
     "hot_update",
     "upgrade",
     "suspend_resume",
+    "clusters_suspended_during_upgrade",
+    "suspended_after_giving_up",
     "head_death",
     "back_during_upgrade",
     "third_during_upgrade",
@@ -35,18 +42,32 @@ KILLED = (
 )
 
 
+@pytest.fixture(scope="module")
+def problems(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[str]]]:
+    """What each chosen scenario comes to, all of them begun at once, as many side by side as there are cores."""
+    items = (item for item in request.session.items if item.path == request.path)
+    chosen = [str(item.callspec.params["name"]) for item in items if isinstance(item, pytest.Function)]
+    with workers() as pool:
+        yield {name: pool.submit(_problem, name) for name in chosen}
+
+
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("name", KILLED)
-def test_same_end(name: str) -> None:
+def test_same_end(name: str, problems: Mapping[str, Future[str]]) -> None:
+    if problem := problems[name].result():
+        pytest.fail(problem, pytrace=False)
+
+
+def _problem(name: str) -> str:
+    """The first moment to be killed at that leads to another end; empty for none."""
+    logging.disable(logging.CRITICAL)
     everything = new(*SCENARIOS[name])
     gate = ForkingGate(everything)
     Orderly(everything, gate, gate.put).finish()
     wanted = fingerprint(everything.world)
     assert len(gate.forks) > everything.monitor.writes
-
-    for where, fork in gate.forks:
-        problem = _end(fork, wanted)
-        if problem:
-            pytest.fail(f"killed {where}: {problem}\n{fork.transcript.text()}")
+    told = ((where, fork, _end(fork, wanted)) for where, fork in gate.forks)
+    return next((f"killed {where}: {end}\n{fork.transcript.text()}" for where, fork, end in told if end), "")
 
 
 def _end(fork: Everything, wanted: dict[str, object]) -> str:
