@@ -12,9 +12,16 @@ GREETER = "serve_runtime.quickstart:app"
 GREETER_WITH_ARGS = "serve_runtime.quickstart:build"
 AUTOSCALING = "serve_runtime.quickstart:autoscaling"
 BROKEN = "serve_runtime.quickstart:broken"
+PATIENT = "serve_runtime.quickstart:patient"
 
 # Names of their deployments.
-_DEPLOYMENTS = {GREETER: "Greeter", GREETER_WITH_ARGS: "Greeter", AUTOSCALING: "Sleeper", BROKEN: "Broken"}
+_DEPLOYMENTS = {
+    GREETER: "Greeter",
+    GREETER_WITH_ARGS: "Greeter",
+    AUTOSCALING: "Sleeper",
+    BROKEN: "Broken",
+    PATIENT: "Patient",
+}
 
 Object = dict[str, Any]
 

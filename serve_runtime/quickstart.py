@@ -1,14 +1,16 @@
 """Small applications for the quickstart, the end-to-end tests and the benchmarks; they need only ``ray[serve]``.
 
 ``app`` greets. ``autoscaling`` holds a request as long as it is told, for load. ``broken`` fails to construct.
-All use few CPUs so that several replicas fit on a laptop.
+``patient`` falls ill when it is told to. All use few CPUs so that several replicas fit on a laptop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
 import socket
+import tempfile
 import time
 from typing import Any
 
@@ -104,3 +106,40 @@ class Broken:
 
 
 broken = Broken.bind()
+
+
+_ILLNESS = pathlib.Path(tempfile.gettempdir()) / "serve_runtime-patient-is-ill"
+
+
+@serve.deployment(
+    ray_actor_options={"num_cpus": 0.1},
+    health_check_period_s=1,
+    health_check_timeout_s=5,
+    graceful_shutdown_wait_loop_s=0.1,
+)
+class Patient:
+    """Fails its health checks once ``/fall-ill`` was asked for, or while ``user_config`` says ``{ill: true}``.
+
+    The former is a file in the pod, so that the replicas which follow are ill too, and those of another pod are well.
+    """
+
+    def __init__(self) -> None:
+        self._ill = False
+
+    def reconfigure(self, config: dict[str, Any]) -> None:
+        """Called by Ray Serve at start and whenever ``user_config`` changes."""
+        self._ill = bool(config.get("ill"))
+
+    def check_health(self) -> None:
+        """Called by Ray Serve each second; raises RuntimeError while it is ill."""
+        if self._ill or _ILLNESS.exists():
+            raise RuntimeError("this application is ill on purpose")
+
+    async def __call__(self, request: Request) -> dict[str, Any]:
+        """Answers ``{"pod", "pid"}``."""
+        if request.url.path.endswith("/fall-ill"):
+            _ILLNESS.touch()
+        return {"pod": os.environ.get("RAY_CLOUD_INSTANCE_ID") or socket.gethostname(), "pid": os.getpid()}
+
+
+patient = Patient.bind()

@@ -20,6 +20,7 @@ from rayservice_operator.core.observation import (
 )
 from rayservice_operator.service import hashing, inplace
 from rayservice_operator.service.context import load_config
+from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 NOW = 1_800_000_000.0
@@ -249,6 +250,17 @@ def edited(snapshot: ServiceSnapshot, **spec: Any) -> ServiceSnapshot:
     service = copy.deepcopy(snapshot.service)
     service["spec"] |= spec
     service["metadata"]["generation"] += 1
+    return dataclasses.replace(snapshot, service=service)
+
+
+def unmoved(snapshot: ServiceSnapshot, seconds: float) -> ServiceSnapshot:
+    """The snapshot with the progress remembered of that long ago, when all was as it is now."""
+    then = decide(snapshot, NOW - seconds)
+    assert then.status is not None
+    service = copy.deepcopy(snapshot.service)
+    service["status"].pop("progress", None)
+    if record := then.status.get("progress"):
+        service["status"]["progress"] = record
     return dataclasses.replace(snapshot, service=service)
 
 

@@ -29,6 +29,7 @@ from tests.service.builders import (
     observation,
     raycluster,
     rayservice,
+    unmoved,
 )
 from tests.service.test_decide import upgrading
 
@@ -47,9 +48,9 @@ def failing(unmoved_s: float = 400, status: str = "DEPLOY_FAILED", **spec: Any) 
     service["status"]["pendingServiceStatus"] |= {
         "rayClusterStatus": {"state": "ready"},
         "applicationStatuses": application_statuses(seen),
-        "lastUpdateTime": to_rfc3339(NOW - unmoved_s),
     }
-    return dataclasses.replace(snapshot, service=service, observations={**snapshot.observations, "demo-two": seen})
+    seen_by_all = {**snapshot.observations, "demo-two": seen}
+    return unmoved(dataclasses.replace(snapshot, service=service, observations=seen_by_all), unmoved_s)
 
 
 def remembered(decision: Decision) -> Manifest:
@@ -123,7 +124,7 @@ def test_limits(unmoved_s: float, status: str, spec: dict[str, Any], given: bool
 def test_what_moves_is_not_given_up() -> None:
     snapshot = failing()
     service = copy.deepcopy(snapshot.service)
-    service["status"]["pendingServiceStatus"]["applicationStatuses"]["greeter"]["message"] = "another one before"
+    service["status"]["progress"]["seen"] = ["another one before"]
     decision = decide(dataclasses.replace(snapshot, service=service), NOW)
     assert not remembered(decision)
 
@@ -138,12 +139,14 @@ def test_the_good_config_may_fail_on_the_new_cluster_too() -> None:
     """A failed hot update is remembered; then the cluster spec is edited, and that fails as well."""
     snapshot = failing(serveConfigV2=OTHER_SERVE_CONFIG)
     service = copy.deepcopy(snapshot.service)
-    service["status"]["failedUpdate"] = {"configHash": config_hash(OTHER_SERVE_CONFIG), "rolledBackTo": config_hash()}
+    bad, good = config_hash(OTHER_SERVE_CONFIG), config_hash()
+    service["status"]["failedUpdate"] = {"configHash": bad, "rolledBackTo": good, "message": "it failed"}
     history = (revisions.build(rayservice(), 1), revisions.build(service, 2))
-    decision = decide(dataclasses.replace(snapshot, service=service, revisions=history), NOW)
+    snapshot = unmoved(dataclasses.replace(snapshot, service=service, revisions=history), 400)
+    decision = decide(snapshot, NOW)
     assert remembered(decision)["clusterHash"]
     assert remembered(decision)["configHash"] == config_hash(OTHER_SERVE_CONFIG)
-    gone = decide(after(dataclasses.replace(snapshot, service=service, revisions=history), decision), NOW)
+    gone = decide(after(snapshot, decision), NOW)
     assert [action.ref.name for action in gone.actions if isinstance(action, Delete)] == ["demo-two"]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
+from rayservice_operator.service import thresholds
 from tests.sim import manifests as m
 from tests.sim.simulation import service, user
 from tests.sim.world import World
@@ -87,7 +88,13 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
         for image, path in product(IMAGES, PATHS)
     ),
     "threshold": tuple(
-        spec(f"threshold {seconds} s", deploymentUnhealthySecondThreshold=seconds) for seconds in (1, 10)
+        spec(f"{field} {seconds} s", **{field: seconds})
+        for field, seconds in product((thresholds.DEPLOYMENT, thresholds.SERVICE), (1, 10))
+    ),
+    "recovery": (
+        annotation(names.AUTO_RECOVERY, "true"),
+        annotation(names.AUTO_RECOVERY, None),
+        spec("recovery at once", deploymentUnhealthySecondThreshold=1, serviceUnhealthySecondThreshold=1),
     ),
     "invalid": (spec("invalid config", serveConfigV2="applications: 5"),),
     "workers": tuple(

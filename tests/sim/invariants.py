@@ -31,6 +31,7 @@ from tests.sim.manifests import DELETION_DELAY_S
 from tests.sim.world import World, gpus_of
 
 MAX_LIVE_CLUSTERS = 2
+MAX_REPLACEMENTS = 3
 FAULT_S = 60.0
 """Simulated seconds within which the effect of a fault must show itself."""
 LIE_S = 25.0
@@ -49,6 +50,7 @@ class Monitor:
 
     world: World
     ready_once: set[str] = field(default_factory=set)
+    ever_ready: set[str] = field(default_factory=set)
     excused: dict[str, float] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     demoted: dict[str, float] = field(default_factory=dict)
@@ -123,6 +125,7 @@ class Monitor:
             self._fail(f"status.upgrade.phase went from {phases[0]!r} to {phases[1]!r}, which no table knows")
         self._promotion(old, service)
         self._of_this_config(service)
+        self._recovery(service)
         if is_true(conditions, "Ready"):
             if not status.get("numServeEndpoints"):
                 self._fail("Ready=True without endpoints")
@@ -131,6 +134,7 @@ class Monitor:
             if not is_true(old.get("conditions") or (), "Ready") and not self._app_served(_role(status, "active")):
                 self._fail("Ready turned True and the applications do not run")
             self.ready_once.add(name_of(service))
+            self.ever_ready.add(uid_of(service))
 
     def _promotion(self, old: Manifest, service: Manifest) -> None:
         status = service["status"]
@@ -162,6 +166,16 @@ class Monitor:
         phase = (upgrade.get("analysis") or {}).get("phase")
         if upgrade.get("to") != cluster or phase != "Successful":
             self._fail(f"{cluster} took over and its analysis is {phase}")
+
+    def _recovery(self, service: Manifest) -> None:
+        """Only what has served is replaced, and not for ever."""
+        taken = (service["status"].get("recovery") or {}).get("attempts")
+        if taken is None:
+            return
+        if uid_of(service) not in self.ever_ready:
+            self._fail("recovered from what was never ready")
+        if taken > MAX_REPLACEMENTS:
+            self._fail(f"{taken} clusters for one trouble")
 
     def _of_this_config(self, service: Manifest) -> None:
         """What kstatus calls Current or Failed is said of the present serve config, not of the one before it."""
@@ -484,6 +498,8 @@ _VARYING = frozenset(
         "lastUpdateTime",
         "time",
         "started",
+        "goodSince",
+        "healthySince",
         "stateTransitionTimes",
         "head",
         "endpoints",

@@ -356,6 +356,31 @@ def failed_analysis(phase: str, check: str) -> Callable[[World], bool]:
     return ended
 
 
+def sicken(world: World, monitor: Monitor) -> None:
+    """The application of the active cluster turns UNHEALTHY for good."""
+    head = world.head(status(world)["activeServiceStatus"]["rayClusterName"])
+    assert head is not None
+    monitor.excuse()
+    for app in world.serves[uid_of(head)].apps.values():
+        app.struck = world.now
+
+
+def replaced(world: World) -> bool:
+    """Another cluster has taken over from one in trouble."""
+    return alone(world) and (status(world).get("recovery") or {}).get("step") == "Replaced"
+
+
+def falls_ill(world: World) -> bool:
+    """Everything runs, for a moment."""
+    applied = status(world).get("applied") or {}
+    return bool(applied.get("formerGoodConfigHash")) and serves(world)
+
+
+def excused(_: World, monitor: Monitor) -> None:
+    """Everything stops answering soon, and nobody is to be blamed."""
+    monitor.excuse()
+
+
 def head_replaced(world: World) -> bool:
     """Serving again, from a head pod that lives."""
     return serves(world) and not any(is_terminating(p) for p in world.pods())
@@ -522,6 +547,16 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         image("ray:b", alone),
         annotate("undo", stalled_by("Undone"), undo=lambda _: "1"),
         image("ray:c", alone),
+    ),
+    "update_that_falls_ill": (
+        create(deploymentUnhealthySecondThreshold=60),
+        edit("a config that falls ill", falls_ill, serveConfigV2=m.serve_config("sick:app")),
+        Stage("the way back", excused, rolled_back),
+    ),
+    "recovered": (
+        create(deploymentUnhealthySecondThreshold=30),
+        annotate("auto-recovery", serves, **{"auto-recovery": lambda _: "true"}),
+        Stage("the application falls ill", sicken, replaced),
     ),
     "external_scaler": (
         create(serveConfigV2=EXTERNAL),

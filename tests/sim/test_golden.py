@@ -25,6 +25,8 @@ GOLDEN = Path(__file__).parent / "golden"
         "suspend_resume",
         "head_death",
         "failed_update",
+        "recovered",
+        "update_that_falls_ill",
         "upgrade_given_up",
         "in_steps",
         "recreated",

@@ -30,6 +30,8 @@ KILLED = (
     "active_cluster_deleted",
     "failed_update",
     "failed_update_again",
+    "recovered",
+    "update_that_falls_ill",
     "upgrade_given_up",
     "in_place",
     "in_place_surge",

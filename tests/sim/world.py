@@ -69,6 +69,7 @@ class World:
     serves: dict[str, SimServe] = field(default_factory=dict)
     hung: set[str] = field(default_factory=set)
     stuck: bool = False
+    pull_s: float = START_S
     addresses: int = 0
     disturbed: int = 0
     _calm_at: int = -1
@@ -217,9 +218,7 @@ class World:
         if m.dead:
             return None
         if m.scheduled is None:
-            if self.stuck:
-                return None
-            if self.gpus_used() + gpus_of(pod) > self.gpus:
+            if self.stuck or self.gpus_used() + gpus_of(pod) > self.gpus:
                 told = any(c["type"] == "PodScheduled" for c in (pod.get("status") or {}).get("conditions") or ())
                 why = Step(f"{name} finds no node", lambda: self._unschedulable(pod))
                 return None if told else (m.created + SCHEDULE_S, why)
@@ -227,7 +226,7 @@ class World:
         if m.running is None:
             if _unpullable(pod):
                 return None if m.refused else (m.scheduled + START_S, Step(f"{name} waits", lambda: self._refuse(pod)))
-            return m.scheduled + START_S, Step(f"{name} starts", lambda: self._start(pod))
+            return m.scheduled + self.pull_s, Step(f"{name} starts", lambda: self._start(pod))
         if m.ready is None:
             if not _is_head(pod):
                 head = self.head(labels_of(pod)[names.CLUSTER])
@@ -358,7 +357,7 @@ class World:
 
     def sicken(self, head: Manifest, app: str) -> None:
         """An application's replicas fail their health checks; Ray goes on trying."""
-        self.serves[uid_of(head)].apps[app].unhealthy = True
+        self.serves[uid_of(head)].apps[app].struck = self.now
         self.disturbed += 1
 
     def admit(self, cluster: Manifest, *, yes: bool) -> None:
@@ -372,7 +371,7 @@ class World:
         self.gpus = 1000
         for serve in self.serves.values():
             for app in serve.apps.values():
-                app.unhealthy = False
+                app.struck = None
         for cluster in self.server.kind("RayCluster"):
             if cluster["spec"].get("suspend"):
                 self.admit(cluster, yes=True)

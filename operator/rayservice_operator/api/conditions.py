@@ -57,6 +57,12 @@ class ServiceReason(enum.StrEnum):
     ROLLED_BACK = "RolledBack"
     # Ours: around an upgrade that was given up.
     UPGRADE_ABORTED = "UpgradeAborted"
+    # Ours: Stalled past a threshold, and Reconciling while something is done about it or resources are missing.
+    DEPLOYMENT_UNHEALTHY = "DeploymentUnhealthy"
+    SERVICE_UNHEALTHY = "ServiceUnhealthy"
+    RECOVERY_EXHAUSTED = "RecoveryExhausted"
+    RECOVERING = "Recovering"
+    WAITING_FOR_RESOURCES = "WaitingForResources"
     # Ours: UpgradeInProgress, Reconciling of an upgrade that is held.
     UPGRADE_PAUSED = "UpgradePaused"
     ANALYZING = "Analyzing"

@@ -51,7 +51,9 @@ PROMOTE: Final = "ray.io/promote"  # name of a RayCluster: passes over what hold
 ABORT: Final = "ray.io/abort"  # name of a RayCluster: the upgrade to it is given up
 UNDO: Final = "ray.io/undo"  # number of a revision: it is in force instead of the present spec
 
-VERBS: Final = frozenset({ROLLBACK, RETRY, PAUSE, PROMOTE, ABORT, UNDO})
+AUTO_RECOVERY: Final = "ray.io/auto-recovery"  # "true": trouble is answered: the config again, then another cluster
+
+VERBS: Final = frozenset({AUTO_RECOVERY, ROLLBACK, RETRY, PAUSE, PROMOTE, ABORT, UNDO})
 """Said to a RayService about its upgrades; they mean nothing on its children."""
 
 # Annotations on this operator's own children (never on the user's object).

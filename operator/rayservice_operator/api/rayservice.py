@@ -35,10 +35,12 @@ class RayServiceSpec(ApiModel):
     managed_by: Annotated[str, Field(json_schema_extra=MANAGED_BY_RULES)] = ""
     """Which controller looks after this object. Unset: this operator. Immutable."""
     service_unhealthy_second_threshold: Int32 | None = None
-    """Seconds until a service that does not serve counts as unhealthy. Accepted; this version does not act on it."""
+    """Seconds that a service which was ready once may be without a Serve API or endpoints, with nothing moving, before
+    that is reported, and recovered from with the annotation ray.io/auto-recovery. Default 900."""
     deployment_unhealthy_second_threshold: Int32 | None = None
-    """Seconds that an application of a new cluster may stay failed, with nothing moving, before the upgrade is aborted
-    and the old cluster stays. Default 300. Not acted on outside of upgrades in this version."""
+    """Seconds that an application may stay failed, with nothing moving. Then a hot update goes back to the last good
+    config, an upgrade is aborted, and else it is reported, and recovered from with the annotation
+    ray.io/auto-recovery. Default 300."""
 
     @property
     def upgrade_type(self) -> UpgradeType | None:

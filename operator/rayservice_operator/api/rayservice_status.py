@@ -154,6 +154,10 @@ class AppliedStatus(ApiModel):
     """Number of the ControllerRevision that holds it."""
     good_config_hash: str = ""
     """Hash of the Serve config under which all applications ran last: what a failed update goes back to."""
+    good_since: Time | None = None
+    """Since when it is called good. Trouble that begins soon after is the update's."""
+    former_good_config_hash: str = ""
+    """The one before it on the same cluster: what trouble soon after goes back to."""
     time: Time | None = None
     """When it was brought into effect."""
 
@@ -180,6 +184,61 @@ class FailedUpdateStatus(ApiModel):
     """When it failed."""
     retry: str = ""
     """Value of the annotation ray.io/retry at that time; another value tries the config once more."""
+
+
+class ProgressStatus(ApiModel):
+    """What the cluster on its way to serving does, and since when nothing moves. Absent while all is well."""
+
+    cluster: str = ""
+    """Name of the RayCluster."""
+    config_hash: str = ""
+    """Hash of the Serve config that it is on its way to."""
+    activity: str = ""
+    """What it does: PullingImages, StartingRay, LoadingReplicas, WaitingForResources and others."""
+    activity_since: Time | None = None
+    """Since when it does that."""
+    began: Time | None = None
+    """When it was seen not serving."""
+    unmoved_since: Time | None = None
+    """Since when nothing has moved and time counts against a threshold; unset while it does not count."""
+    counted_seconds: Int64 | None = None
+    """Seconds that had counted before, when a step that goes on by itself stopped the clock."""
+    spent: dict[str, Int64] = {}
+    """Seconds spent in earlier activities."""
+    ready: Int64 | None = None
+    """Most pods and replicas that were ready."""
+    seen: list[str] = []
+    """Short hashes of the states it has been in: coming back to one of them is no progress."""
+
+
+class RecoveryStatus(ApiModel):
+    """What was done about a service in trouble (annotation ray.io/auto-recovery).
+
+    Forgotten after an hour of serving.
+    """
+
+    step: str = ""
+    """Reapplying, Reapplied, Replacing, Replaced or Exhausted."""
+    cluster: str = ""
+    """Name of the RayCluster that it is about."""
+    attempts: Int32 | None = None
+    """Clusters that were replaced."""
+    reason: str = ""
+    """Which threshold was passed: DeploymentUnhealthy or ServiceUnhealthy."""
+    message: str = ""
+    """What the trouble was."""
+    time: Time | None = None
+    """When the step was begun."""
+    config_hash: str = ""
+    """Hash of the Serve config in force; another one begins a new count."""
+    cluster_hash: str = ""
+    """Hash of the cluster spec; another one begins a new count."""
+    retry: str = ""
+    """Value of the annotation ray.io/retry; another one begins a new count."""
+    healthy_since: Time | None = None
+    """Since when it serves again."""
+    discarded: str = ""
+    """Name of a replacement that failed as well."""
 
 
 class UndoneStatus(ApiModel):
@@ -212,6 +271,10 @@ class RayServiceStatus(ApiModel):
     """What was last brought into effect."""
     failed_update: FailedUpdateStatus | None = None
     """What failed, if what served before is in force in its place."""
+    progress: ProgressStatus | None = None
+    """What the cluster on its way to serving does, and since when nothing moves. Absent while all is well."""
+    recovery: RecoveryStatus | None = None
+    """What was done about a service in trouble (annotation ray.io/auto-recovery)."""
     undone: UndoneStatus | None = None
     """Which spec gave way to an earlier revision, if the annotation ray.io/undo is set."""
     last_update_time: Time | None = None

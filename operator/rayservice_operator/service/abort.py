@@ -1,34 +1,28 @@
 """Giving up an upgrade: a new cluster that does not come up goes, and the old one, which serves, stays.
 
-Two limits, both durable in the status. ``deploymentUnhealthySecondThreshold``: an application of the new cluster has
-failed, and nothing about that cluster has moved for so long. ``upgradeStrategy.progressDeadlineSeconds``: the upgrade
-as a whole takes longer. Without an old cluster that serves nothing is given up: there is nothing to go back to. No
-time counts while the upgrade is paused or its cluster suspended. A person may give up any upgrade (``ray.io/abort``).
+Two limits, both durable in the status. ``deploymentUnhealthySecondThreshold``: an application or a container of the new
+cluster has failed, and nothing about that cluster has moved for so long (``progress``).
+``upgradeStrategy.progressDeadlineSeconds``: the upgrade as a whole takes longer. Without an old cluster that serves
+nothing is given up: there is nothing to go back to. No time counts while the upgrade is paused or its cluster
+suspended. A person may give up any upgrade (``ray.io/abort``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
-from rayservice_operator.service import analysis, revisions, verbs
+from rayservice_operator.service import analysis, recovery, revisions, thresholds, verbs
 from rayservice_operator.service.analysis import State
 from rayservice_operator.service.apps import Phase, Standing
 from rayservice_operator.service.context import Context, Target
 from rayservice_operator.service.endpoints import endpoint_pods
-from rayservice_operator.service.entries import entry
 from rayservice_operator.service.failed import net_wanted, record
 from rayservice_operator.service.hashing import cluster_hash
+from rayservice_operator.service.progress import Progress
 from rayservice_operator.service.strategies.base import Plan
-
-DEFAULT_THRESHOLD_S: Final = 300
-"""``deploymentUnhealthySecondThreshold`` when it is unset."""
-
-HOPELESS: Final = frozenset({Phase.FAILED, Phase.UNHEALTHY, Phase.REJECTED})
-"""Where a cluster does not get out of by waiting; a model that loads, or a pod without a GPU yet, is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +39,10 @@ class Limit:
     analysed: bool = False
 
 
-def limit(context: Context, plan: Plan, standing: Standing, analysed: State | None = None) -> Limit | None:
-    """The first limit that the planned upgrade will reach; ``standing``, ``analysed``: the new cluster's."""
+def limit(
+    context: Context, plan: Plan, standing: Standing, progress: Progress, analysed: State | None = None
+) -> Limit | None:
+    """The first limit that the planned upgrade will reach, by what is known of the new cluster."""
     pending = plan.pending
     if plan.back or not pending or not (plan.active or former_revision(context, plan)):
         return None
@@ -54,6 +50,8 @@ def limit(context: Context, plan: Plan, standing: Standing, analysed: State | No
         return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
     if verbs.paused(context.service) or standing.phase is Phase.SUSPENDED or not net_wanted(context.service):
         return None
+    if context.target is not None and recovery.replacing(context, context.target):
+        return None  # it has limits of its own
     if plan.active and not endpoint_pods(context, plan.active):
         return None  # the old cluster does not serve: the new one may yet be what mends it
     limits: list[Limit] = []
@@ -65,11 +63,9 @@ def limit(context: Context, plan: Plan, standing: Standing, analysed: State | No
     upgrade = context.stored.get("upgrade") or {}
     # Just now, if the pause is still in the stored status.
     resumed = context.now if upgrade.get("paused") else from_rfc3339(upgrade.get("resumed")) or 0.0
-    unmoved_since = from_rfc3339(entry(context, pending).get("lastUpdateTime"))
-    if standing.phase in HOPELESS and unmoved_since is not None:
-        seconds = _seconds(spec.get("deploymentUnhealthySecondThreshold")) or DEFAULT_THRESHOLD_S
-        why = f"it did not recover within {seconds} s (deploymentUnhealthySecondThreshold)"
-        limits.append(Limit(max(unmoved_since, resumed) + seconds, why))
+    if failed := thresholds.deployment_limit(context.service, progress):
+        why = f"it did not recover within {failed.seconds} s ({failed.field})"
+        limits.append(Limit(max(failed.at, resumed + failed.seconds), why))
     started = from_rfc3339(upgrade.get("started")) if upgrade.get("to") == pending else None
     seconds = _seconds((spec.get("upgradeStrategy") or {}).get("progressDeadlineSeconds"))
     if started is not None and seconds:

@@ -17,14 +17,13 @@ from rayservice_operator.core.objects import is_terminating, labels_of
 from rayservice_operator.core.observation import ApplicationView, DeploymentView, PushResult, ServeObservation
 from rayservice_operator.serveconfig.drift import drifted_apps, missing_apps
 from rayservice_operator.service.context import ClusterView, Config
+from rayservice_operator.service.messages import MAX_MESSAGE
 
 REPUSH_PAUSE_S = 10.0
 """Shortest time between two pushes of the same config to the same head, in seconds."""
 
 SETTLE_S = 1.0
 """How much newer than a push an observation must be before a missing app counts as missing."""
-
-MAX_APP_MESSAGE = 512
 
 
 class Phase(enum.StrEnum):
@@ -164,7 +163,7 @@ def describe(application: ApplicationView) -> str:
 
 def _said(message: str) -> str:
     message = " ".join(message.split())
-    return f": {shorten(message, MAX_APP_MESSAGE)}" if message else ""
+    return f": {shorten(message, MAX_MESSAGE)}" if message else ""
 
 
 def _target(deployment: DeploymentView) -> str:
@@ -193,11 +192,11 @@ def application_statuses(observation: ServeObservation) -> dict[str, Any]:
     return {
         name: {
             "status": application.status,
-            "message": shorten(application.message, MAX_APP_MESSAGE),
+            "message": shorten(application.message, MAX_MESSAGE),
             "serveDeploymentStatuses": {
                 deployment.name: {
                     "status": deployment.status,
-                    "message": shorten(deployment.message, MAX_APP_MESSAGE),
+                    "message": shorten(deployment.message, MAX_MESSAGE),
                     "replicasReady": deployment.running,
                     **({} if deployment.target_replicas is None else {"replicasTarget": deployment.target_replicas}),
                 }

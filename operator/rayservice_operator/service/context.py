@@ -29,7 +29,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
-from rayservice_operator.service import failed, hashing, revisions, undo
+from rayservice_operator.service import failed, hashing, messages, revisions, undo
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 ACTIVE = "activeServiceStatus"
@@ -234,6 +234,12 @@ class Context:
         return _good_config(self.snapshot)
 
     @property
+    def former_good_config(self) -> Config | None:
+        """The one before :attr:`good_config` on this cluster, if the history still has it."""
+        applied = self.stored.get("applied") or {}
+        return known_config(self.snapshot.revisions, str(applied.get("formerGoodConfigHash") or ""))
+
+    @property
     def pending_unbuilt(self) -> bool:
         """Whether the pending cluster has only been named so far."""
         return bool(self.pending_name) and self.pending_name not in self.clusters and not self.pending_vanished
@@ -263,7 +269,7 @@ def build(snapshot: ServiceSnapshot, now: float) -> Context:
         name_of(cluster): ClusterView(
             manifest=cluster,
             pods=snapshot.pods.get(name_of(cluster), ()),
-            observation=_observation(snapshot, cluster),
+            observation=_observation(snapshot, cluster, entries.get(name_of(cluster), {})),
             entry=entries.get(name_of(cluster), {}),
         )
         for cluster in snapshot.clusters
@@ -311,7 +317,9 @@ def _target(snapshot: ServiceSnapshot, violations: tuple[Violation, ...]) -> Tar
         spec = revisions.spec_of(former, snapshot.service)
         in_force = load_config(spec.get("serveConfigV2"))
     else:
-        in_force = _good_config(snapshot) or declared
+        in_force = (
+            known_config(snapshot.revisions, str(known.get("rolledBackTo") or "")) or _good_config(snapshot) or declared
+        )
     return Target(spec, declared, in_force, failed=True, given_up=bool(known.get("clusterHash")), undone=undone)
 
 
@@ -340,7 +348,7 @@ def known_config(history: tuple[Manifest, ...], hash_: str) -> Config | None:
     return next((config for config in known if config and config.hash == hash_), None)
 
 
-def _observation(snapshot: ServiceSnapshot, cluster: Manifest) -> ServeObservation | None:
+def _observation(snapshot: ServiceSnapshot, cluster: Manifest, entry: Mapping[str, Any]) -> ServeObservation | None:
     """The observation of this cluster's present head; one of a former head says nothing."""
     seen = snapshot.observations.get(name_of(cluster))
     if seen is None:
@@ -350,4 +358,4 @@ def _observation(snapshot: ServiceSnapshot, cluster: Manifest) -> ServeObservati
         for pod in snapshot.pods.get(name_of(cluster), ())
         if labels_of(pod).get(names.NODE_TYPE) == names.HEAD
     }
-    return seen if seen.head_uid in heads else None
+    return messages.steady(seen, entry.get("applicationStatuses") or {}) if seen.head_uid in heads else None

@@ -139,6 +139,10 @@ def _managed(context: Context) -> Decision:
         note = Note("RollingBack", health.way_back(seen.failed), Level.WARNING)
         return Decision(status=wanted, notes=(*notes, note), wake_at=context.now, observe=observed)
 
+    if seen.recovery.note:
+        note = Note("AutoRecovery", seen.recovery.note, Level.WARNING)
+        return Decision(status=wanted, notes=(*notes, note), wake_at=context.now, observe=observed)
+
     active, pending = status.view_pair(context, plan)
     actions: list[Action] = []
     if not context.violations:
@@ -169,6 +173,7 @@ def _managed(context: Context) -> Decision:
             plan.wake_at,
             plan.roll.wake_at if plan.roll else None,
             seen.look.again_at,
+            seen.recovery.wake_at,
         ),
         observe=observed,
     )
@@ -189,7 +194,8 @@ def _referred(context: Context) -> frozenset[str]:
     """Revisions that must outlive the history's limit: one that is asked for, and those with the config that the active
     cluster has, or the good one."""
     active, good = context.active, context.good_config
-    kept = {active.applied_hash if active else "", good.hash if good else ""}
+    former = context.former_good_config
+    kept = {active.applied_hash if active else "", good.hash if good else "", former.hash if former else ""}
     with_config = (
         revisions.hash_of(revision)
         for revision in context.snapshot.revisions

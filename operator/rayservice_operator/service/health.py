@@ -14,6 +14,7 @@ from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import ApplicationView
 from rayservice_operator.core.violations import summary
 from rayservice_operator.service import rollback, routes, undo
+from rayservice_operator.service.activity import Activity
 from rayservice_operator.service.analysis import State
 from rayservice_operator.service.apps import (
     FAILED_STATUSES,
@@ -29,6 +30,8 @@ from rayservice_operator.service.apps import (
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.news import carried
+from rayservice_operator.service.progress import Progress
+from rayservice_operator.service.recovery import Outcome
 from rayservice_operator.service.roll import Rolling
 from rayservice_operator.service.strategies import incremental
 from rayservice_operator.service.strategies.base import Plan
@@ -59,6 +62,7 @@ class Picture:
     give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
     look: whether there is room for what an upgrade needs.
     analysis: of the pending cluster, if it is to be analysed and that has begun.
+    progress: what that cluster does, and since when nothing moves. recovery: what is done about trouble.
     """
 
     context: Context
@@ -73,8 +77,15 @@ class Picture:
     timed_out: bool
     failed: Manifest | None
     give_up_at: float | None
+    progress: Progress
+    recovery: Outcome
     look: gate.Look = gate.NOTHING
     analysis: State | None = None
+
+    @property
+    def doing(self) -> str:
+        """Where the cluster is on its way, and what it does there."""
+        return f"{self.standing.message} {self.progress.detail}".strip()
 
     @property
     def rollback(self) -> rollback.Stage:
@@ -102,7 +113,7 @@ def ready(picture: Picture) -> Condition:
         reason = Reason.INITIALIZING_TIMEOUT if picture.timed_out else Reason.INITIALIZING
         if picture.standing.phase is Phase.SUSPENDED:
             reason = Reason.RAY_CLUSTER_SUSPENDED
-        return Condition(Type.READY, "False", reason, picture.plan.waiting or picture.standing.message)
+        return Condition(Type.READY, "False", reason, picture.plan.waiting or picture.doing)
     if active.suspended:
         return Condition(Type.READY, "False", Reason.RAY_CLUSTER_SUSPENDED, suspension(active))
     if active.head is None or not active.head_ip:
@@ -198,10 +209,10 @@ def on_the_way(picture: Picture) -> str:
     """What is told of the pending cluster: how far it is, and what it has already."""
     plan = picture.plan
     if plan.shares is None:
-        return picture.standing.message
+        return picture.doing
     shares = " ".join([incremental.describe(plan.active, plan.pending, plan.shares), routes.trouble(picture.context)])
     shares = shares.strip()
-    return f"Going back. {shares}" if plan.back else f"{shares} {picture.standing.message}"
+    return f"Going back. {shares}" if plan.back else f"{shares} {picture.doing}"
 
 
 def rollback_in_progress(picture: Picture) -> tuple[Condition, ...]:
@@ -249,6 +260,11 @@ def stalled(picture: Picture) -> Condition | None:
         return Condition(Type.STALLED, "True", Reason.INITIALIZING_TIMEOUT, message)
     if picture.rollback is rollback.Stage.GOING_BACK:
         return None
+    if picture.recovery.doing:
+        return None
+    trouble = picture.recovery.trouble
+    if trouble is not None and (trouble.last or picture.standing.phase is not Phase.FAILED):
+        return Condition(Type.STALLED, "True", trouble.reason, trouble.message)
     if picture.standing.phase is Phase.FAILED:
         return Condition(Type.STALLED, "True", Reason.DEPLOY_FAILED, picture.standing.message)
     if picture.failed is not None and picture.rollback is rollback.Stage.BACK:
@@ -301,6 +317,8 @@ def reconciling(picture: Picture) -> Condition | None:
         return None
     if picture.rollback is rollback.Stage.GOING_BACK:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, way_back(picture.failed or {}))
+    if picture.recovery.doing:
+        return Condition(Type.RECONCILING, "True", Reason.RECOVERING, picture.recovery.doing)
     if picture.plan.hold:
         return Condition(Type.RECONCILING, "True", picture.plan.hold.reason, picture.plan.hold.message)
     if picture.plan.waiting and not picture.plan.active:
@@ -308,7 +326,7 @@ def reconciling(picture: Picture) -> Condition | None:
     if picture.plan.back:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_BACK, on_the_way(picture))
     if not picture.plan.active or picture.plan.pending:
-        return Condition(Type.RECONCILING, "True", picture.standing.phase, on_the_way(picture))
+        return _on_its_way(picture)
     if picture.plan.waiting:
         return Condition(Type.RECONCILING, "True", Reason.PENDING, picture.plan.waiting)
     switching = switching_traffic(picture)
@@ -317,9 +335,14 @@ def reconciling(picture: Picture) -> Condition | None:
     if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
         kept = _stored(picture.context, Type.RECONCILING)
         return switching if kept is None or kept.reason == Reason.SWITCHING_TRAFFIC else kept
-    if picture.standing.phase in TRANSIENT:
-        return Condition(Type.RECONCILING, "True", picture.standing.phase, picture.standing.message)
-    return switching
+    return _on_its_way(picture) if picture.standing.phase in TRANSIENT else switching
+
+
+def _on_its_way(picture: Picture) -> Condition:
+    """Waiting for resources has a reason of its own: nothing is wrong with what was asked for."""
+    waiting = picture.progress.activity is Activity.WAITING
+    reason = Reason.WAITING_FOR_RESOURCES if waiting else picture.standing.phase
+    return Condition(Type.RECONCILING, "True", reason, on_the_way(picture))
 
 
 def _at_rest(picture: Picture) -> bool:

@@ -13,9 +13,10 @@ def carried(context: Context, view: ClusterView | None) -> bool:
     """Whether the stored news is kept: the operator has only begun to observe this head.
 
     After a restart of the operator nothing has been observed yet; saying «unknown» for a second and writing it
-    would be noise. The grace is bounded (``first_observation_grace_s``). News of a former head is not kept.
+    would be noise. The grace is bounded (``first_observation_grace_s``). News of a former head is not kept, nor where
+    there is nothing to observe yet, because the head has no address.
     """
-    if view is None or view.head is None or not _news_is_of(context, view, view.head):
+    if view is None or view.head is None or not view.head_ip or not _news_is_of(context, view, view.head):
         return False
     observation = view.observation
     if observation is None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rayservice_operator.core.decision import ObserveTarget, ServePush
 from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
 from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
-from rayservice_operator.service import analysis
+from rayservice_operator.service import analysis, recovery
 from rayservice_operator.service.apps import Phase, Standing, push_for
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import port_of
@@ -29,17 +29,18 @@ def targets(
     pending = context.live(plan.pending)
     orders = {} if pending is None else {pending.name: analysis.order(context, analysed, pending, context.active)}
     return tuple(
-        replace(_target(context, view, config, capacity, fast=not steady), analysis=orders.get(view.name))
+        replace(_target(context, target, view, config, capacity, fast=not steady), analysis=orders.get(view.name))
         for view, config, capacity in views
         if view is not None and view.head_ip
     )
 
 
 def _target(
-    context: Context, view: ClusterView, config: Config | None, capacity: int | None, *, fast: bool
+    context: Context, target: Target, view: ClusterView, config: Config | None, capacity: int | None, *, fast: bool
 ) -> ObserveTarget:
     head = view.head
     assert head is not None
+    push = push_for(view, config, context.now, capacity)
     return ObserveTarget(
         cluster=ref(view.manifest),
         head_ip=view.head_ip,
@@ -47,9 +48,15 @@ def _target(
         dashboard_port=port_of(head, "dashboard"),
         serve_port=port_of(head, "serve"),
         token_secret=_token_secret(view.manifest),
-        push=_with_scale(context, view, config, push_for(view, config, context.now, capacity)),
+        push=_with_scale(context, view, config, push or _again(context, target, view)),
         fast=fast,
     )
+
+
+def _again(context: Context, target: Target, view: ClusterView) -> ServePush | None:
+    """The config once more, though Ray has it: a step of the recovery."""
+    attempt = recovery.attempt(context, target, view)
+    return ServePush(target.config.hash, target.config.payload, attempt) if attempt and target.config else None
 
 
 def _with_scale(context: Context, view: ClusterView, config: Config | None, push: ServePush | None) -> ServePush | None:

@@ -20,7 +20,7 @@ from rayservice_operator.cluster.view import GroupView
 from rayservice_operator.core.conditions import shorten
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
-from rayservice_operator.service.abort import DEFAULT_THRESHOLD_S
+from rayservice_operator.service import thresholds
 from rayservice_operator.service.apps import Phase, describe, head_trouble, serving_pods, standing
 from rayservice_operator.service.context import ClusterView, Config, Context
 from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
@@ -60,7 +60,7 @@ def pace_of(spec: Manifest) -> Pace:
     unavailable = _number(asked.get("maxUnavailable"))
     if unavailable is None or surge + unavailable == 0:
         unavailable = 0 if surge else 1
-    threshold = _number(spec.get("deploymentUnhealthySecondThreshold")) or DEFAULT_THRESHOLD_S
+    threshold = _number(spec.get("deploymentUnhealthySecondThreshold")) or thresholds.DEFAULTS_S[thresholds.DEPLOYMENT]
     return Pace(unavailable, surge, threshold, _number(strategy.get("progressDeadlineSeconds")) or None)
 
 

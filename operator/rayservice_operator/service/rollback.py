@@ -1,7 +1,8 @@
 """The net under a hot update: a serve config that fails gives way to the last good one, by itself.
 
-«Failed» is Ray's own word, DEPLOY_FAILED, about an application whose declaration the update changed; one that fails
-by itself, under a config that has worked, is no reason to go back. What failed is remembered in the status by the
+«Failed» is Ray's own word, DEPLOY_FAILED, about an application whose declaration the update changed, or one that is
+UNHEALTHY for ``deploymentUnhealthySecondThreshold`` without any progress. One that fails by itself, under a config that
+has worked for longer than that, is no reason to go back. What failed is remembered in the status by the
 hash of its config and not tried again until ``serveConfigV2`` changes or somebody asks for it. The memory is stored
 before anything is pushed, so an operator killed in between goes on from there.
 """
@@ -9,13 +10,18 @@ before anything is pushed, so an operator killed in between goes on from there.
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from rayservice_operator.core.objects import Manifest
-from rayservice_operator.core.observation import ServeObservation
+from rayservice_operator.core.observation import ApplicationView, ServeObservation
+from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.serveconfig.canonical import ServeConfig
+from rayservice_operator.service import thresholds
+from rayservice_operator.service.activity import Activity
 from rayservice_operator.service.apps import Phase, Standing
-from rayservice_operator.service.context import ClusterView, Context, Target
+from rayservice_operator.service.context import ClusterView, Config, Context, Target
 from rayservice_operator.service.failed import net_wanted, record
+from rayservice_operator.service.progress import Progress
 
 
 class Stage(enum.StrEnum):
@@ -29,25 +35,47 @@ class Stage(enum.StrEnum):
 _GOING: frozenset[Phase] = frozenset({Phase.PUSHING, Phase.DEPLOYING, Phase.NO_ENDPOINTS})
 
 
-def failed_update(context: Context, target: Target, view: ClusterView | None, standing: Standing) -> Manifest | None:
+def failed_update(
+    context: Context, target: Target, view: ClusterView | None, standing: Standing, progress: Progress
+) -> Manifest | None:
     """What the status shall remember of a hot update that has failed just now; None when none has.
 
-    view, standing: of the active cluster, with no other one coming up.
+    view, standing, progress: of the active cluster, with no other one coming up.
     """
-    if target.declared is None or view is None or standing.phase is not Phase.FAILED or not net_wanted(context.service):
+    if target.declared is None or view is None or view.observation is None or not net_wanted(context.service):
         return None
+    why = _gone_wrong(context, standing, progress)
+    before = _before(context, target.declared, progress)
+    if not why or before is None:
+        return None
+    if not _caused_by_the_update(target.declared.parsed, before.parsed, view.observation):
+        return None
+    return record(context.service, context.now, why, config_hash=target.declared.hash, rolled_back_to=before.hash)
+
+
+def _gone_wrong(context: Context, standing: Standing, progress: Progress) -> str:
+    """Why, in Ray's words; empty while it has not, or not for long enough."""
+    if standing.phase is Phase.FAILED:
+        return standing.message
+    limit = thresholds.deployment_limit(context.service, progress)
+    failing = progress.activity is Activity.APPLICATIONS_FAILING and standing.phase is not Phase.REJECTED
+    if limit is None or not failing or context.now < limit.at:
+        return ""
+    return f"{standing.message} It did not recover within {limit.seconds} s ({limit.field})."
+
+
+def _before(context: Context, declared: Config, progress: Progress) -> Config | None:
+    """The config to go back to: the good one, or the one before it if the trouble came soon after it was called good.
+
+    A health check may fail only after a while; everything runs until then.
+    """
     good = context.good_config
-    if good is None or good.hash == target.declared.hash or view.observation is None:
-        return None
-    if not _caused_by_the_update(target.declared.parsed, good.parsed, view.observation):
-        return None
-    return record(
-        context.service,
-        context.now,
-        standing.message,
-        config_hash=target.declared.hash,
-        rolled_back_to=good.hash,
-    )
+    if good is None or good.hash != declared.hash:
+        return good
+    proven = from_rfc3339((context.stored.get("applied") or {}).get("goodSince"))
+    soon = thresholds.seconds_of(context.service, thresholds.DEPLOYMENT)
+    late = proven is None or progress.began is None or progress.began - proven > soon
+    return None if late else context.former_good_config
 
 
 def stage(target: Target, standing: Standing, *, upgrading: bool) -> Stage:
@@ -59,11 +87,18 @@ def stage(target: Target, standing: Standing, *, upgrading: bool) -> Stage:
     return Stage.GOING_BACK if standing.phase in _GOING else Stage.BACK
 
 
-def _caused_by_the_update(new: ServeConfig, good: ServeConfig, observation: ServeObservation) -> bool:
-    """Whether an application that failed is declared otherwise than in the good config, or was not in it."""
-    before = dict(good.applications())
+def _caused_by_the_update(new: ServeConfig, before: ServeConfig, observation: ServeObservation) -> bool:
+    """Whether an application that failed is declared otherwise than before, or was not declared at all."""
+    former = dict(before.applications())
     return any(
-        declared != before.get(name)
+        declared != former.get(name)
         for name, declared in new.applications()
-        if name in observation.applications and observation.applications[name].status == "DEPLOY_FAILED"
+        if name in observation.applications and _failed(observation.applications[name])
     )
+
+
+_FAILED: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+
+
+def _failed(application: ApplicationView) -> bool:
+    return application.status in _FAILED or any(d.status in _FAILED for d in application.deployments.values())

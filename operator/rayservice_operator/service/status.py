@@ -16,7 +16,18 @@ from rayservice_operator.core.conditions import Condition, find, shorten
 from rayservice_operator.core.decision import Level, Note
 from rayservice_operator.core.objects import Manifest, annotations_of
 from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
-from rayservice_operator.service import abort, analysis, health, revisions, rollback, suspend, undo, verbs
+from rayservice_operator.service import (
+    abort,
+    analysis,
+    health,
+    progress,
+    recovery,
+    revisions,
+    rollback,
+    suspend,
+    undo,
+    verbs,
+)
 from rayservice_operator.service.apps import Phase, Standing, standing
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ACTIVE, PENDING, ClusterView, Config, Context, Target, known_config
@@ -74,8 +85,14 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         capacity = plan.shares.pending_capacity if plan.shares else None
         stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
     analysed = _analysis(context, target, plan)
-    limit = abort.limit(context, plan, stands, analysed)
     behind = endpoint_pods(context)
+    moving = progress.NOTHING
+    if target is not None:
+        endpoints = bool(behind or plan.pending) or not plan.active or stands.phase is not Phase.SERVING
+        moving = progress.look(context, plan.pending or plan.active, config, stands, endpoints=endpoints)
+    limit = abort.limit(context, plan, stands, moving, analysed)
+    gone_wrong = _failed(context, target, plan, stands, moving=moving, limit=limit)
+    just_now = gone_wrong is not None and not (target and target.failed)
     return health.Picture(
         context=context,
         target=target,
@@ -87,25 +104,46 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         endpoints=len(behind),
         strangers=len(behind - endpoint_pods(context, plan.active)) if plan.active else 0,
         timed_out=_timed_out(context, plan),
-        failed=_failed(context, target, plan, stands, limit),
+        failed=gone_wrong,
         give_up_at=limit.at if limit else None,
         look=gate.look(context, plan),
         analysis=analysed,
+        progress=moving,
+        recovery=recovery.Outcome({})
+        if just_now
+        else recovery.consider(context, target, plan, stands, moving, out=_out(plan, stands, bool(behind))),
     )
 
 
 def _analysis(context: Context, target: Target | None, plan: Plan) -> analysis.State | None:
-    """The analysis of the cluster that is to take over from another one. It goes on while a gate holds that cluster."""
+    """The analysis of the cluster that is to take over from another one. It goes on while a gate holds that cluster.
+
+    None of one that replaces a cluster in trouble: there is no better one to compare it with.
+    """
     pending = context.live(plan.pending)
-    if target is None or not plan.active or pending is None:
+    if target is None or not plan.active or pending is None or recovery.replacing(context, target):
         return None
     if plan.back:
         return analysis.stored(context, pending.name)
     return analysis.advance(context, target, pending, proven=plan.hold is not None)
 
 
+_NOT_REACHABLE: Final = frozenset({Phase.CREATING, Phase.STARTING_HEAD, Phase.STARTING_SERVE, Phase.UNKNOWN})
+
+
+def _out(plan: Plan, stands: Standing, endpoints: bool) -> bool:
+    """Whether the service as a whole is out: no Serve API that answers, or nobody behind the serve service."""
+    return not plan.active or not endpoints or stands.phase in _NOT_REACHABLE
+
+
 def _failed(
-    context: Context, target: Target | None, plan: Plan, stands: Standing, limit: abort.Limit | None
+    context: Context,
+    target: Target | None,
+    plan: Plan,
+    stands: Standing,
+    *,
+    moving: progress.Progress,
+    limit: abort.Limit | None,
 ) -> Manifest | None:
     """What is to be remembered of a revision that failed: known already, given up now, or failed in a hot update."""
     if target is None:
@@ -116,11 +154,9 @@ def _failed(
         return abort.given_up(context, target, plan, stands, limit)
     if target.failed:
         return dict(context.stored[FAILED])
-    return (
-        None
-        if plan.pending or plan.roll
-        else rollback.failed_update(context, target, context.live(plan.active), stands)
-    )
+    if plan.pending or plan.roll:
+        return None
+    return rollback.failed_update(context, target, context.live(plan.active), stands, moving)
 
 
 def _timed_out(context: Context, plan: Plan) -> bool:
@@ -175,6 +211,10 @@ def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
         status["applied"] = applied
     if seen.failed:
         status[FAILED] = seen.failed
+    if seen.progress.record:
+        status[progress.FIELD] = seen.progress.record
+    if seen.recovery.record:
+        status[recovery.FIELD] = seen.recovery.record
     if undone := undo.memory(context.service, context.now):
         status[undo.UNDONE] = undone
     return stamp(status, stored, context.now)
@@ -349,9 +389,20 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
         applied["revision"] = stored["revision"]  # it runs what it ran before
     proven = in_force and seen.standing.phase is Phase.SERVING
     if good := active.applied_hash if proven else stored.get("goodConfigHash"):
-        applied["goodConfigHash"] = good
+        applied |= _good(seen, str(good), stored, applied["specHash"])
     same = {k: v for k, v in stored.items() if k != "time"} == applied
     return {**applied, "time": stored["time"] if same and stored.get("time") else to_rfc3339(seen.context.now)}
+
+
+def _good(seen: health.Picture, good: str, stored: Mapping[str, Any], spec_hash: str) -> dict[str, str]:
+    """Under which config everything ran last and since when, and the one before it on a cluster of the same spec."""
+    if good == stored.get("goodConfigHash"):
+        return {k: stored[k] for k in ("goodConfigHash", "goodSince", "formerGoodConfigHash") if k in stored}
+    known = {"goodConfigHash": good, "goodSince": to_rfc3339(seen.context.now)}
+    former = stored.get("goodConfigHash")
+    same_cluster = stored.get("specHash") == spec_hash
+    gone_back = seen.target is not None and seen.target.failed
+    return {**known, "formerGoodConfigHash": former} if former and same_cluster and not gone_back else known
 
 
 def _revision_number(context: Context, target: Target) -> int:
@@ -381,6 +432,8 @@ REASONS_WORTH_AN_EVENT: Final = {
     (Type.APPLICATIONS_HEALTHY, Reason.MISSING): Level.WARNING,
     (Type.UPGRADE_IN_PROGRESS, Reason.CHANGE_HELD_BACK): Level.WARNING,
 }
+SAID_ONCE: Final = frozenset({Reason.DEPLOYMENT_UNHEALTHY, Reason.SERVICE_UNHEALTHY, Reason.RECOVERY_EXHAUSTED})
+"""Reasons of Stalled whose message goes on following what is seen."""
 EVENT_NAMES: Final = {(Type.STALLED, Reason.VALIDATION_FAILED): "InvalidRayServiceSpec"}
 
 
@@ -393,7 +446,7 @@ def notes(context: Context, status: Manifest) -> tuple[Note, ...]:
     for new in status["conditions"]:
         old = find(context.stored_conditions, new["type"]) or {}
         changed = (old.get("status"), old.get("reason")) != (new["status"], new["reason"])
-        if new["type"] == Type.STALLED:
+        if new["type"] == Type.STALLED and new["reason"] not in SAID_ONCE:
             changed = changed or old.get("message") != new["message"]
         if new["type"] == Type.SERVE_CONFIG_APPLIED:
             changed = changed or (new["status"] == "True" and old.get("message") != new["message"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from rayservice_operator.service import recovery
 from rayservice_operator.service.context import Context
-from rayservice_operator.service.strategies import frozen, in_place, incremental, new_cluster, recreate
+from rayservice_operator.service.strategies import frozen, in_place, incremental, new_cluster, recreate, replacement
 from rayservice_operator.service.strategies.base import Plan, Strategy
 
 STRATEGIES: Final[dict[str, Strategy]] = {
@@ -29,4 +30,6 @@ def strategy_type(context: Context) -> str:
 def plan(context: Context) -> Plan:
     """The plan of the strategy in force. Call it only with a target."""
     assert context.target is not None
+    if recovery.replacing(context, context.target):
+        return replacement.plan(context, context.target)
     return STRATEGIES[strategy_type(context)](context, context.target)
