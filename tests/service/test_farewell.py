@@ -52,7 +52,7 @@ def test_pods_of_the_cluster_before_are_marked_after_the_services_have_moved() -
 
 def test_a_mark_is_set_once_and_only_where_somebody_reads_it() -> None:
     old = raycluster("demo-old", cluster_spec("ray:0"))
-    marked = with_module(pod(old, "head", "10.0.1.1"), **{names.DRAINING: "2026-01-01T00:00:00Z"})
+    marked = with_module(pod(old, "head", "10.0.1.1"), **{names.DRAINING: to_rfc3339(NOW - 5)})
     foreign = pod(old, "1", "10.0.1.2")
     going = with_module(pod(old, "2", "10.0.1.3"))
     going["metadata"]["deletionTimestamp"] = to_rfc3339(NOW)
@@ -90,17 +90,40 @@ def _choices(decision: Decision) -> dict[str, str | None]:
     return found
 
 
+def marks(snapshot: ServiceSnapshot, plan: Plan, split: dict[str, set[str]] | None) -> list[MergePatch]:
+    """The patches alone."""
+    return farewell.plan_marks(build(snapshot, NOW), plan, split)[0]
+
+
+def test_a_mark_is_written_twice_for_a_kubelet_that_missed_it_and_not_more_often() -> None:
+    old = raycluster("demo-old", cluster_spec("ray:0"), annotations={names.DELETE_AFTER: to_rfc3339(NOW + 60)})
+    item = with_module(pod(old, "head", "10.0.1.1"))
+    snapshot = promoted(item, old=old)
+    first = decide(snapshot, NOW)
+    assert patched(first) == {"demo-old-head": to_rfc3339(NOW)}
+    item["metadata"]["annotations"][names.DRAINING] = to_rfc3339(NOW)
+    waiting = decide(snapshot, NOW + 1)
+    assert patched(waiting) == {}
+    assert waiting.wake_at is not None
+    assert waiting.wake_at <= NOW + farewell.REPEAT_S
+    again = patched(decide(snapshot, NOW + farewell.REPEAT_S))["demo-old-head"]
+    assert again is not None
+    assert again.startswith(to_rfc3339(NOW))
+    item["metadata"]["annotations"][names.DRAINING] = again
+    assert patched(decide(snapshot, NOW + 2 * farewell.REPEAT_S)) == {}
+
+
 def test_a_pod_that_a_split_leaves_out_loses_its_clients_and_gets_them_back() -> None:
     snapshot = serving()
     chosen, left_out = (with_module(item) for item in snapshot.pods["demo-one"])
     plan = Plan("demo-one", "")
     split = {"demo-one": {chosen["metadata"]["uid"]}}
-    assert farewell.plan_marks(build(snapshot, NOW), plan, split) == []  # it is still an endpoint
+    assert marks(snapshot, plan, split) == []  # it is still an endpoint
 
     left_out["metadata"]["labels"][names.SERVE] = "false"
-    (patch,) = farewell.plan_marks(build(snapshot, NOW), plan, split)
+    (patch,) = marks(snapshot, plan, split)
     assert patch.ref.name == left_out["metadata"]["name"]
     left_out["metadata"]["annotations"][names.DRAINING] = to_rfc3339(NOW)
-    assert farewell.plan_marks(build(snapshot, NOW), plan, split) == []
-    (patch,) = farewell.plan_marks(build(snapshot, NOW), plan, None)
+    assert marks(snapshot, plan, split) == []
+    (patch,) = marks(snapshot, plan, None)
     assert patch.patch == {"metadata": {"annotations": {names.DRAINING: None}}}

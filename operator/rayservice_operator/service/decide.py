@@ -156,7 +156,8 @@ def _managed(context: Context) -> Decision:
     retired, retired_notes, deadline = clusters.plan_retirement(context, target, plan)
     # The gateway leads elsewhere before a cluster goes; where there is none yet, making one may fail.
     actions += (*led, *retired) if routes.made(context) else retired
-    actions += farewell.plan_marks(context, plan, split)
+    marks, mark_again = farewell.plan_marks(context, plan, split)
+    actions += marks
     actions += [seen.look.ask] if seen.look.ask else []
     actions += () if routes.made(context) else led
     return Decision(
@@ -171,6 +172,7 @@ def _managed(context: Context) -> Decision:
             apps.push_again_at(active, status.active_config(context, target, plan), context.now),
             apps.push_again_at(pending, target.config, context.now),
             plan.wake_at,
+            mark_again,
             plan.roll.wake_at if plan.roll else None,
             seen.look.again_at,
             seen.recovery.wake_at,

@@ -8,22 +8,32 @@ mark is taken away when requests may come again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.decision import MergePatch
 from rayservice_operator.core.objects import annotations_of, is_terminating, labels_of, ref, uid_of
-from rayservice_operator.core.timestamps import to_rfc3339
+from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service.context import Context
 from rayservice_operator.service.strategies.base import Plan
 
+REPEAT_S: Final = 10.0
+"""A kubelet can show a change of annotations as late as with its next sync, a minute later (seen once in five switches;
+otherwise at once). Another change makes it look again, so the mark is written a second time after this long."""
 
-def plan_marks(context: Context, plan: Plan, split: Mapping[str, set[str]] | None = None) -> list[MergePatch]:
-    """Patches of the mark where it is not as it shall be.
+_REPEATED: Final = ", repeated"
+
+
+def plan_marks(
+    context: Context, plan: Plan, split: Mapping[str, set[str]] | None = None
+) -> tuple[list[MergePatch], float | None]:
+    """Patches of the mark where it is not as it shall be, and when to look again.
 
     They belong after those of labels and services: a client that connects anew shall find another pod. ``split``: by
     cluster, the UIDs of the pods that requests go to.
     """
     patches = []
+    looks = []
     for view in context.clusters.values():
         if not view.live:
             continue
@@ -34,7 +44,19 @@ def plan_marks(context: Context, plan: Plan, split: Mapping[str, set[str]] | Non
             if names.PROXY_MODULE not in annotations or is_terminating(pod):
                 continue
             left_out = chosen is not None and uid_of(pod) not in chosen and labels_of(pod).get(names.SERVE) == "false"
-            if (retired or left_out) != bool(annotations.get(names.DRAINING)):
-                mark = to_rfc3339(context.now) if retired or left_out else None
-                patches.append(MergePatch(ref(pod), {"metadata": {"annotations": {names.DRAINING: mark}}}))
-    return patches
+            mark = annotations.get(names.DRAINING)
+            wanted, look = _mark(mark, context.now) if retired or left_out else (None, None)
+            if wanted != mark:
+                patches.append(MergePatch(ref(pod), {"metadata": {"annotations": {names.DRAINING: wanted}}}))
+            looks.append(look)
+    return patches, min((at for at in looks if at is not None), default=None)
+
+
+def _mark(mark: str | None, now: float) -> tuple[str, float | None]:
+    """The mark of a pod that is to be left, given the one that it has, and when it is to be written again."""
+    if not mark:
+        return to_rfc3339(now), now + REPEAT_S
+    if mark.endswith(_REPEATED):
+        return mark, None
+    again = (from_rfc3339(mark) or 0.0) + REPEAT_S
+    return (mark + _REPEATED, None) if again <= now else (mark, again)
