@@ -18,8 +18,9 @@ from rayservice_operator.service.context import Context
 from rayservice_operator.service.strategies.base import Plan
 
 REPEAT_S: Final = 10.0
-"""A kubelet can show a change of annotations as late as with its next sync, a minute later (seen once in five switches;
-otherwise at once). Another change makes it look again, so the mark is written a second time after this long."""
+"""The mark is written a second time after this long. A kubelet that misses a change of annotations shows it only with
+its next sync, up to a minute later, and any other change makes it look again. A precaution: in one of five switches
+clients stayed for a minute, and the reason was not found."""
 
 _REPEATED: Final = ", repeated"
 
