@@ -14,6 +14,7 @@ from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import PushResult
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service import hashing, revisions
+from rayservice_operator.service.context import ClusterView
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.service.builders import (
@@ -724,3 +725,14 @@ def test_deletion_delay_holds_while_the_present_spec_is_refused() -> None:
     decision = decide(refused, NOW)
     assert decision.wake_at is not None
     assert NOW + 20 <= decision.wake_at <= NOW + 22
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "propagation"), [((), "Foreground"), ((names.REDIS_CLEANUP_FINALIZER,), "Background")]
+)
+def test_a_cluster_that_cleans_up_redis_is_not_deleted_in_the_foreground(
+    finalizers: tuple[str, ...], propagation: str
+) -> None:
+    """Else the garbage collector takes the Job that cleans up away, as one of its dependents."""
+    cluster = raycluster("demo-one", finalizers=list(finalizers))
+    assert ClusterView(cluster, (), None, {}).deletion().propagation == propagation

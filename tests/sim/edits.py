@@ -1,11 +1,13 @@
 """What people do to the RayService in a history, as a table: each kind of edit with its variants.
 
 Random histories (``histories``) and Hypothesis (``test_histories_shrunk``) draw from it. A new feature's fields and
-annotations belong here, and what must be taken back before a history can come to its end into ``CALM``.
+annotations belong here, and what must be taken back before a history can come to its end into ``calm``.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -61,6 +63,17 @@ def _revision(status: Manifest) -> str:
     return str(max(1, int((status.get("applied") or {}).get("revision") or 2) - 1))
 
 
+def _workers(stored: Manifest, image: str) -> Manifest:
+    """Another image for the workers alone: what can be replaced in place."""
+    groups = copy.deepcopy(stored["spec"]["rayClusterConfig"]["workerGroupSpecs"])
+    for group in groups:
+        group["template"]["spec"]["containers"][0]["image"] = image
+    return {"spec": {"rayClusterConfig": {"workerGroupSpecs": groups}}}
+
+
+MISSING: Final = "ray:missing"
+"""An image that is not there."""
+
 IMAGES: Final = ("ray:a", "ray:b", "ray:c")
 GREETINGS: Final = ("hello", "good day", "good evening")
 PATHS: Final = ("demo:app", "broken:app", "refused:app")
@@ -104,6 +117,17 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
         spec("suspend the clusters", rayClusterConfig={"suspend": True}),
         spec("resume the clusters", rayClusterConfig={"suspend": False}),
     ),
+    "worker image": tuple(
+        Edit(f"worker image {image}", lambda stored, image=image: _workers(stored, image))  # type: ignore[misc]
+        for image in (*IMAGES, MISSING)
+    ),
+    "in place": tuple(
+        spec(
+            f"in place {pace}", upgradeStrategy={"type": "InPlace", "inPlace": pace, "progressDeadlineSeconds": seconds}
+        )
+        for pace in (None, {"maxSurge": 1}, {"maxUnavailable": 1, "maxSurge": 1})
+        for seconds in (None, 30)
+    ),
     "suspend": (spec("suspend", suspend=True), spec("resume", suspend=False)),
     "strategy": tuple(spec(f"strategy {name}", upgradeStrategy=how) for name, how in STRATEGIES.items()),
     "analysis": tuple(
@@ -125,13 +149,20 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     ),
 }
 
-CALM: Final[Manifest] = {
-    "metadata": {"annotations": {names.PAUSE: None, names.UNDO: None}},
-    "spec": {
-        "suspend": False,
-        "serveConfigV2": m.serve_config(greeting="fixed"),
-        "upgradeStrategy": None,
-        "rayClusterConfig": {"suspend": False},
-    },
-}
-"""Merge patch after which every history must come right."""
+
+def calm(stored: Manifest) -> Manifest:
+    """Merge patch after which every history must come right. Pods that are replaced in place go on in place."""
+    in_place = (stored["spec"].get("upgradeStrategy") or {}).get("type") == "InPlace"
+    strategy = {"paused": None, "inPlace": None, "progressDeadlineSeconds": None} if in_place else None
+    patch: Manifest = {
+        "metadata": {"annotations": {names.PAUSE: None, names.UNDO: None}},
+        "spec": {
+            "suspend": False,
+            "serveConfigV2": m.serve_config(greeting="fixed"),
+            "upgradeStrategy": strategy,
+            "rayClusterConfig": {"suspend": False},
+        },
+    }
+    if MISSING in json.dumps(stored["spec"]["rayClusterConfig"]):
+        patch["spec"]["rayClusterConfig"] |= _workers(stored, "ray:a")["spec"]["rayClusterConfig"]
+    return patch

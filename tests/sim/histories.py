@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,12 +16,19 @@ from rayservice_operator.kube.errors import (
 )
 from tests.sim import manifests as m
 from tests.sim.apiserver import WRITES
-from tests.sim.edits import CALM, EDITS
+from tests.sim.edits import EDITS, calm
 from tests.sim.faults import FAULTS, HARMLESS
 from tests.sim.invariants import BrokenInvariantError
 from tests.sim.process import Killed, Process, advance
-from tests.sim.scenarios import create
+from tests.sim.scenarios import DURABLE, IN_PLACE, create
 from tests.sim.simulation import Everything, Orderly, attempt, new, service, user
+
+STARTS: Final[Mapping[str, dict[str, Any]]] = {
+    "": {},
+    "in place": {"upgradeStrategy": IN_PLACE},
+    "in place, with fault tolerance": {"upgradeStrategy": IN_PLACE, "rayClusterConfig": m.cluster_spec(**DURABLE)},
+}
+"""How the service is made: fields of its spec."""
 
 STEPS: Final = 500
 RESTART: Final = "restart the operator"
@@ -79,9 +86,9 @@ class RoughGate:
 
 
 @functools.cache
-def serving() -> Everything:
-    """A service that has come up in good order: where most histories begin. Fork it."""
-    everything = new(create())
+def serving(what: str = "") -> Everything:
+    """A service that has come up in good order, one of ``STARTS``: where most histories begin. Fork it."""
+    everything = new(create(**STARTS[what]))
     Orderly(everything).finish(idle_s=1.0)
     return everything
 
@@ -98,14 +105,17 @@ class History:
         self.dice = Dice(self.rng, self.rng.choice([0.0, 0.0, 0.05, 0.2]), self.rng.choice([0.0, 0.0, 0.005, 0.03]))
         self.calm = self.rng.random() < 0.4
         # Each seed does a few kinds of edits at a pace of its own: what is mixed always gets nowhere.
-        self.kinds = ["image", *self.rng.sample(sorted(EDITS), self.rng.randrange(1, 4))]
+        start = self.rng.choice(["", "", "", *STARTS])
+        first = "worker image" if start else "image"
+        self.kinds = [first, *self.rng.sample(sorted(EDITS), self.rng.randrange(1, 4))]
         self.faults = [RESTART, *(what for what in FAULTS if not self.calm or what in HARMLESS)]
         self.pace = {what: self.rng.choice([0.3, 1.0, 3.0]) for what in ("time", "edit", "fault", "deliver", "look")}
         begun = self.rng.random() < 0.8
-        self.everything = serving().fork() if begun else new()
+        self.everything = serving(start).fork() if begun else new()
         self.world, self.monitor = self.everything.world, self.everything.monitor
+        self.monitor.rolls.exact = not self.dice.failing
         if not begun:
-            self.world.server.create("kubectl", m.rayservice())
+            self.world.server.create("kubectl", m.rayservice(**STARTS[start]))
         self.working: list[Coroutine[Any, Any, None]] = []
         self.trace: list[str] = []
         self.start()
@@ -142,8 +152,8 @@ class History:
     def settle(self) -> None:
         """Faults end; in good order everything must come right."""
         self.world.mend()
-        if service(self.world):
-            user(self.world, CALM)
+        if stored := service(self.world):
+            user(self.world, calm(stored))
         for coroutine in self.working:
             coroutine.close()
         Orderly(self.everything).finish(idle_s=60.0)

@@ -28,7 +28,8 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.service.upgrade_phases import allowed
 from tests.sim.apiserver import Logged
 from tests.sim.manifests import DELETION_DELAY_S
-from tests.sim.world import World, gpus_of
+from tests.sim.rolls import Rolls
+from tests.sim.world import World, gpus_of, session_of
 
 MAX_LIVE_CLUSTERS = 2
 MAX_REPLACEMENTS = 3
@@ -64,6 +65,7 @@ class Monitor:
     _checked: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
+        self.rolls = Rolls(self.world)
         self.world.server.watchers.append(self.on_change)
 
     def excuse(self) -> None:
@@ -90,6 +92,9 @@ class Monitor:
             self._cluster_changed(change)
         if kind == "Pod" and change.old is None:
             self._pod_made(change.newest)
+        excused = self._struck() or self._beheaded(labels_of(change.newest).get(names.CLUSTER, ""))
+        if broken := self.rolls.on_change(change, excused=excused):
+            self._fail(broken)
         if kind == "Service" and change.by == names.FIELD_MANAGER and change.new is not None:
             self._service_written(change.new)
         if kind == "HTTPRoute" and change.by == names.FIELD_MANAGER and change.new is not None:
@@ -183,7 +188,7 @@ class Monitor:
         conditions = status.get("conditions") or []
         active = _role(status, "active")
         head = self.world.head(active) if active else None
-        serve = self.world.serves.get(uid_of(head)) if head else None
+        serve = self.world.told_of(head) if head else None
         if serve is None or self._struck() or status.get("observedGeneration") != generation_of(service):
             return
         stalled = find(conditions, "Stalled") or {}
@@ -213,7 +218,7 @@ class Monitor:
         if self._beheaded(cluster):
             return True
         head = self.world.head(cluster)
-        serve = self.world.serves.get(uid_of(head)) if head else None
+        serve = self.world.told_of(head) if head else None
         return bool(head and serve and serve.answers(self.world.now, self.world.nodes(head))) or self._struck()
 
     def _beheaded(self, cluster: str) -> bool:
@@ -229,7 +234,8 @@ class Monitor:
         live = [name_of(c) for c in mine if not is_terminating(c)]
         if len(live) > MAX_LIVE_CLUSTERS:
             self._fail(f"more than two live clusters: {live}")
-        if change.verb == "delete" and change.by == names.FIELD_MANAGER:
+        asked = change.old is not None and is_terminating(change.old)  # then it is only its finalizer that goes
+        if change.verb == "delete" and change.by == names.FIELD_MANAGER and not asked:
             self._cluster_deleted(cluster)
         if change.new is None:
             self.demoted.pop(name_of(cluster), None)
@@ -265,7 +271,7 @@ class Monitor:
             self._fail(f"two head pods in {cluster}: {heads}")
 
     def _may_run(self, pod: Manifest) -> bool:
-        return pod["status"].get("phase") not in ("Failed", "Succeeded") and not self.world.machines[uid_of(pod)].dead
+        return self.world.may_run(pod)
 
     def _service_written(self, service: Manifest) -> None:
         owner = next((s for s in self.world.server.kind("RayService") if uid_of(s) == controller_uid(service)), None)
@@ -333,7 +339,7 @@ class Monitor:
                 and not is_terminating(p)
                 and self._may_run(p)
             ]
-            if len(pods) > group["maxReplicas"]:
+            if len(pods) > group["maxReplicas"] + self.rolls.surged.get(name_of(cluster), 0):
                 self._fail(f"{len(pods)} pods in group {group['groupName']} of {name_of(cluster)}")
 
     def check_words(self) -> None:
@@ -485,8 +491,9 @@ def fingerprint(world: World) -> dict[str, Any]:
             result[f"{kind} {name_of(obj)}"] = True
         else:
             result[f"{kind} {name_of(obj)}"] = _plain(obj.get("spec"))
-    for head_uid, serve in world.serves.items():
-        head = next((p for p in world.pods() if uid_of(p) == head_uid), None)
+    for session, serve in world.serves.items():
+        heads = (p for p in world.pods() if labels_of(p).get(names.NODE_TYPE) == names.HEAD)
+        head = next((p for p in heads if session_of(p) == session), None)
         if head is not None:
             result[f"Serve of {labels_of(head)[names.CLUSTER]}"] = {n: a.config for n, a in serve.apps.items()}
     return result

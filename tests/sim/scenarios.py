@@ -294,14 +294,25 @@ def worker_image(name: str, until: Callable[[World], bool], **more: object) -> S
     return edit(f"worker image {name}", until, rayClusterConfig=m.cluster_spec(name, head="ray:a"), **more)
 
 
-def rolled(image: str) -> Callable[[World], bool]:
-    """Serving from the first cluster, all of whose workers have that image."""
+DURABLE: Final = {"gcsFaultToleranceOptions": {"redisAddress": "redis:6379"}}
+
+
+def rolled(image: str, head: str = "") -> Callable[[World], bool]:
+    """Serving from one cluster, all of whose workers (and the head, where it is named) have that image."""
+    wanted = {names.WORKER: image} | ({names.HEAD: head} if head else {})
 
     def check(world: World) -> bool:
-        workers = [p for p in world.pods() if p["metadata"]["labels"][names.NODE_TYPE] == names.WORKER]
-        return serves(world) and all(p["spec"]["containers"][0]["image"] == image for p in workers) and alone(world)
+        images = [(p["metadata"]["labels"][names.NODE_TYPE], p["spec"]["containers"][0]["image"]) for p in world.pods()]
+        return alone(world) and all(wanted.get(kind, found) == found for kind, found in images)
 
     return check
+
+
+def reason_of(type_: str, reason: str) -> Callable[[World], bool]:
+    """A condition is True for that reason."""
+    return lambda world: any(
+        (c["type"], c["status"], c["reason"]) == (type_, "True", reason) for c in status(world).get("conditions") or ()
+    )
 
 
 def upgrade_phase(*phases: str) -> Callable[[World], bool]:
@@ -674,6 +685,23 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
     "in_place_with_config": (
         create(upgradeStrategy=IN_PLACE),
         worker_image("ray:b", rolled("ray:b"), serveConfigV2=NEW_CONFIG),
+    ),
+    "in_place_head": (
+        create(upgradeStrategy=IN_PLACE, rayClusterConfig=m.cluster_spec(**DURABLE)),
+        edit("image ray:b", rolled("ray:b", head="ray:b"), rayClusterConfig=m.cluster_spec("ray:b", **DURABLE)),
+    ),
+    "in_place_head_stuck": (
+        create(
+            upgradeStrategy=IN_PLACE,
+            rayClusterConfig=m.cluster_spec(**DURABLE),
+            deploymentUnhealthySecondThreshold=30,
+        ),
+        edit(
+            "a head image that is not there",
+            reason_of("Stalled", "RollStopped"),
+            rayClusterConfig=m.cluster_spec("ray:b", head="ray:missing", **DURABLE),
+        ),
+        edit("back", rolled("ray:a", head="ray:a"), rayClusterConfig=m.cluster_spec(**DURABLE)),
     ),
     "in_place_stuck": (
         create(upgradeStrategy=IN_PLACE, deploymentUnhealthySecondThreshold=30),

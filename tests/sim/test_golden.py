@@ -35,6 +35,7 @@ GOLDEN = Path(__file__).parent / "golden"
         "upgrade_without_room",
         "analysis_passed",
         "analysis_failed",
+        "in_place_head",
     ],
 )
 def test_transcript(name: str) -> None:

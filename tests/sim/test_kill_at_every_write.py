@@ -41,6 +41,7 @@ KILLED = (
     "upgrade_without_room",
     "analysis_passed",
     "analysis_failed",
+    "in_place_head",
 )
 
 

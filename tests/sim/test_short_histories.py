@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rayservice_operator.kube.errors import ServerError, TooManyRequests, Unreachable
 from tests.sim.apiserver import WRITES
-from tests.sim.edits import CALM, EDITS, Edit
+from tests.sim.edits import EDITS, Edit, calm
 from tests.sim.faults import FAULTS, chosen_by
 from tests.sim.histories import serving
 from tests.sim.invariants import BrokenInvariantError
@@ -131,6 +131,7 @@ class Histories(RuleBasedStateMachine):
     def calls_fail(self, errors: list[str]) -> None:
         """The next calls to the API server."""
         self.gate.failing = errors
+        self.monitor.rolls.exact = False
 
     @rule(kind=st.sampled_from(["Pod", "RayCluster", "RayService", "EndpointSlice"]))
     @told
@@ -152,8 +153,8 @@ class Histories(RuleBasedStateMachine):
         """Faults end, and everything must come right."""
         self.gate.kill_in, self.gate.failing = 0, []
         self.world.mend()
-        if service(self.world):
-            user(self.world, CALM)
+        if stored := service(self.world):
+            user(self.world, calm(stored))
         self.orderly.finish(idle_s=60.0)
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import (
     Manifest,
+    annotations_of,
     generation_of,
     is_terminating,
     labels_of,
@@ -34,6 +35,7 @@ SCHEDULE_S, START_S, READY_S, STOP_S = 0.5, 1.5, 3.0, 2.0
 GPU = "nvidia.com/gpu"
 NODE = "node-1"
 SLICE_LABEL = "kubernetes.io/service-name"
+SHARED = "redis/"
 
 
 class Step(NamedTuple):
@@ -117,11 +119,20 @@ class World:
         machine = self.machines.get(uid_of(pod))
         return machine is not None and machine.running is not None and not machine.dead
 
+    def may_run(self, pod: Manifest) -> bool:
+        """Whether it has not ended, as far as anybody can tell from outside and inside."""
+        return pod["status"].get("phase") not in ("Failed", "Succeeded") and not self.machines[uid_of(pod)].dead
+
     def serve_of(self, head: Manifest) -> SimServe | None:
         """Serve behind a head that answers."""
         if not self.alive(head) or not ready(head) or uid_of(head) in self.hung:
             return None
-        return self.serves.setdefault(uid_of(head), SimServe(session=f"session-{uid_of(head)[-4:]}"))
+        session = session_of(head)
+        return self.serves.setdefault(session, SimServe(session=f"session-{session[-4:]}"))
+
+    def told_of(self, head: Manifest) -> SimServe | None:
+        """Serve of that head's session, whether the head answers or not."""
+        return self.serves.get(session_of(head))
 
     def nodes(self, head: Manifest) -> list[str]:
         """Addresses that replicas of this head's session can run on: its ready workers, else itself."""
@@ -130,7 +141,7 @@ class World:
             for pod in self.pods(labels_of(head).get(names.CLUSTER))
             if not _is_head(pod) and self.alive(pod) and ready(pod) and not is_terminating(pod)
         ]
-        joined = [address(p) for p in workers if self.machines[uid_of(p)].joined == uid_of(head)]
+        joined = [address(p) for p in workers if self.machines[uid_of(p)].joined == session_of(head)]
         return joined or [address(head)]
 
     def serving(self, service: str, namespace: str = "default") -> list[str]:
@@ -152,10 +163,10 @@ class World:
         pod = self.server.find(Name("Pod", namespace, pod_name))
         if pod is None or not self.alive(pod):
             return False
-        head = pod if _is_head(pod) else self.head(labels_of(pod)[names.CLUSTER])
+        head = pod if _is_head(pod) else self.head(labels_of(pod)[names.CLUSTER]) or self.former(pod)
         if head is None:
             return False
-        serve = self.serves.get(uid_of(head))
+        serve = self.told_of(head)
         if serve is None or not serve.answers(self.now, self.nodes(head)):
             return False
         return address(pod) in serve.proxies(self.now, address(head), self.nodes(head))
@@ -177,10 +188,18 @@ class World:
         for head in heads:
             cluster = labels_of(head)[names.CLUSTER]
             if cluster in where or where in {address(pod) for pod in self.pods(cluster)}:
-                serve = self.serves.get(uid_of(head))
+                serve = self.told_of(head)
                 served = [app.served for app in serve.apps.values()] if serve else []
                 return next((str(config["import_path"]) for config in served if config), "")
         return ""
+
+    def former(self, worker: Manifest) -> Manifest | None:
+        """A head that stands for the one that is away, for a worker whose session outlives it."""
+        session = self.machines[uid_of(worker)].joined
+        if not session.startswith(SHARED):
+            return None
+        labels = {names.CLUSTER: labels_of(worker)[names.CLUSTER], names.NODE_TYPE: names.HEAD}
+        return {"kind": "Pod", "metadata": {"labels": labels, "annotations": {names.FT_ENABLED: "true"}}}
 
     # --- time
 
@@ -192,7 +211,7 @@ class World:
         """Everything that can happen now."""
         steps = [step for at, step in self._timers() if at <= self.now]
         if self._calm_at != self.server.version:
-            controllers = [*self._slices(), *self._gateways(), *self._garbage()]
+            controllers = [*self._slices(), *self._gateways(), *self._garbage(), *self._jobs()]
             steps += controllers
             if not controllers:
                 self._calm_at = self.server.version
@@ -235,7 +254,7 @@ class World:
             return m.running + READY_S, Step(f"{name} is ready", lambda: self._ready(pod))
         if not _is_head(pod):
             head = self.head(labels_of(pod)[names.CLUSTER])
-            if head is not None and m.joined not in ("", uid_of(head)):
+            if head is not None and m.joined not in ("", session_of(head)):
                 return self.now, Step(f"{name} restarts for its new head", lambda: self._restart(pod))
         return None
 
@@ -296,7 +315,7 @@ class World:
         if head is None or (not ready(head) and not _is_head(pod)):
             return
         machine.ready = self.now
-        machine.joined = uid_of(head)
+        machine.joined = session_of(head)
         self._set_ready(pod, yes=True)
 
     def _restart(self, pod: Manifest) -> None:
@@ -514,6 +533,20 @@ class World:
         if _name(obj) in self.server.objects:
             self.server.delete("garbage-collector", ref(obj), None, "Background")
 
+    # --- Job controller
+
+    def _jobs(self) -> list[Step]:
+        """The Job that removes a cluster's keys from Redis has done so."""
+        complete = {"status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+        return [
+            Step(
+                f"Job {name_of(job)} completes",
+                lambda j=job: self.server.merge_patch("job-controller", ref(j), complete, status=True),  # type: ignore[misc]
+            )
+            for job in self.server.kind("Job")
+            if not is_terminating(job) and not (job.get("status") or {}).get("conditions")
+        ]
+
     # --- Ray's autoscaler
 
     def autoscale(self, cluster: Manifest, group: int, replicas: int, to_delete: list[str]) -> None:
@@ -552,6 +585,13 @@ def address(pod: Manifest) -> str:
 def _unpullable(pod: Manifest) -> bool:
     """Whether a container's image is not to be had."""
     return any("missing" in container["image"] for container in _containers(pod))
+
+
+def session_of(head: Manifest) -> str:
+    """What its Ray session is known by: the head itself, or the cluster where its state is kept outside (Redis)."""
+    if annotations_of(head).get(names.FT_ENABLED) == "true":
+        return f"{SHARED}{labels_of(head)[names.CLUSTER]}"
+    return uid_of(head)
 
 
 def gpus_of(pod: Manifest) -> int:

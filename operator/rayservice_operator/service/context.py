@@ -122,9 +122,11 @@ class ClusterView:
         """Delete it, and let the object stay until its pods have gone.
 
         Otherwise it would vanish at once, and a successor of the same name would share labels and head service
-        with pods that still run.
+        with pods that still run. With the finalizer that cleans up Redis it stays as long by itself, and in the
+        foreground the garbage collector would take the Job that does it away.
         """
-        return Delete(ref(self.manifest), propagation="Foreground")
+        cleans_up = names.REDIS_CLEANUP_FINALIZER in (self.manifest["metadata"].get("finalizers") or ())
+        return Delete(ref(self.manifest), propagation="Background" if cleans_up else "Foreground")
 
     @property
     def delete_after(self) -> str | None:

@@ -187,16 +187,19 @@ class Rollout:
     # --- the next step
 
     def next_step(self) -> Step:
-        """The first of: pods that leave, the groups in their order, the head, the end."""
+        """The first of: pods that leave, a head that does not come up, the groups in their order, the head, the end."""
         for group in (*self.groups, *([self.head] if self.rolls_head else [])):
             if group.leaving:
                 return self._leaving(group)
+        if self.rolls_head and self.head.old and not self._head_ready:
+            return self._name(self.head, self.head.old)  # nothing else can go on without it
         for group in self.groups:
             if step := self._group_step(group):
                 return step
         if self.rolls_head and (step := self._head_step()):
             return step
-        return self._unserved() or Step("All pods have the template of the spec.", done=True)
+        last = RollPhase.HEAD if self.rolls_head else RollPhase.WORKERS
+        return self._unserved(last) or Step("All pods have the template of the spec.", last, done=True)
 
     def _leaving(self, group: Group) -> Step:
         going = [pod for pod in group.leaving if pod.terminating]
