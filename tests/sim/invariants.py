@@ -386,6 +386,8 @@ class Monitor:
         kinds = {"workers": ["worker"], "none": []}.get(
             annotations_of(service).get(names.DISRUPTION_BUDGET, "all"), ["head", "worker"]
         )
+        if "gcsFaultToleranceOptions" in cluster["spec"]:
+            kinds = [kind for kind in kinds if kind != "head"]  # its state survives, it may go
         budgets = self.world.server.kind("PodDisruptionBudget")
         found = sorted(name_of(b) for b in budgets if controller_uid(b) == uid_of(cluster))
         wanted = [f"{name_of(cluster)}-{kind}" for kind in kinds]
