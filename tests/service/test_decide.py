@@ -13,8 +13,8 @@ from rayservice_operator.core.decision import Apply, Create, Decision, Delete, F
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.observation import PushResult
 from rayservice_operator.core.timestamps import to_rfc3339
-from rayservice_operator.service import hashing, revisions
-from rayservice_operator.service.context import ClusterView
+from rayservice_operator.service import endpoints, hashing, revisions
+from rayservice_operator.service.context import ClusterView, Target
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.service.builders import (
@@ -736,3 +736,13 @@ def test_a_cluster_that_cleans_up_redis_is_not_deleted_in_the_foreground(
     """Else the garbage collector takes the Job that cleans up away, as one of its dependents."""
     cluster = raycluster("demo-one", finalizers=list(finalizers))
     assert ClusterView(cluster, (), None, {}).deletion().propagation == propagation
+
+
+@pytest.mark.parametrize("excluded", [True, False])
+def test_a_head_that_is_kept_out_of_the_service_does_not_keep_its_cluster_from_being_proven(excluded: bool) -> None:
+    """It has a healthy proxy as well, and never gets the label."""
+    cluster = raycluster("demo-one")
+    head, worker = pod(cluster, "head", "10.0.0.1", serve=False), pod(cluster, "1", "10.0.0.2")
+    spec = {"rayClusterConfig": cluster_spec(), "excludeHeadPodFromServeSvc": excluded}
+    view = ClusterView(cluster, (head, worker), observation(cluster, application()), {})
+    assert endpoints.all_healthy_proxies_routed(view, Target(spec, None, None)) == excluded

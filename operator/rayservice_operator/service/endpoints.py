@@ -167,11 +167,11 @@ def endpoint_pods(context: Context, cluster: str | None = None, *, service_name:
     return found
 
 
-def all_healthy_proxies_routed(view: ClusterView) -> bool:
-    """Whether every Ready pod whose proxy is healthy has the label: before a switch, so that no pod gets it all."""
+def all_healthy_proxies_routed(view: ClusterView, target: Target) -> bool:
+    """Whether every Ready pod that is to get requests has the label: before a switch, so that no pod gets them all."""
     proxies = view.observation.proxies if view.observation else {}
     return all(
         labels_of(pod).get(names.SERVE) == "true"
         for pod in view.pods
-        if is_ready(pod) and not is_terminating(pod) and proxies.get(_pod_ip(pod))
+        if is_ready(pod) and not is_terminating(pod) and _serves(pod, proxies, target)
     )

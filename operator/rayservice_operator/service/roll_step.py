@@ -301,7 +301,9 @@ class Rollout:
         if short := self._short_of_replicas():
             return Step(short, phase)
         behind = {pod["metadata"]["uid"] for pod in serving_pods(cluster)}
-        if not all_healthy_proxies_routed(cluster) or not behind <= endpoint_pods(context, cluster.name):
+        target = context.target
+        assert target is not None
+        if not all_healthy_proxies_routed(cluster, target) or not behind <= endpoint_pods(context, cluster.name):
             return Step("Waiting for every healthy proxy to be behind the serve service.", phase)
         return None
 

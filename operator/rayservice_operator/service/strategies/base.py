@@ -100,7 +100,7 @@ def planned_for(context: Context, target: Target) -> bool:
 def proven(context: Context, view: ClusterView, target: Target) -> bool:
     """Whether requests may be sent to this cluster: config applied, applications running, endpoints behind it."""
     stands = standing(view, target.config, context.now, context.config.stale_after_s)
-    return stands.phase is Phase.SERVING and all_healthy_proxies_routed(view)
+    return stands.phase is Phase.SERVING and all_healthy_proxies_routed(view, target)
 
 
 def never_served(pending: ClusterView | None) -> tuple[ClusterView, ...]:
