@@ -136,7 +136,7 @@ SLOW = (
         (app("DEPLOY_FAILED", deployment="DEPLOY_FAILED"), Activity.APPLICATIONS_FAILING),
         (app("UNHEALTHY", deployment="UNHEALTHY", trigger="HEALTH_CHECK_FAILED"), Activity.APPLICATIONS_FAILING),
         (app("UNHEALTHY", "STARTING", deployment="UNHEALTHY", trigger="HEALTH_CHECK_FAILED"), Activity.LOADING),
-        (app("UNHEALTHY", "STARTING@", deployment="UNHEALTHY", trigger="HEALTH_CHECK_FAILED"), Activity.WAITING),
+        (app("UNHEALTHY", "STARTING@", deployment="UNHEALTHY", trigger="HEALTH_CHECK_FAILED"), Activity.LOADING),
         (
             app("UNHEALTHY", "STARTING@", deployment="UNHEALTHY", trigger="REPLICA_STARTUP_FAILED"),
             Activity.APPLICATIONS_FAILING,

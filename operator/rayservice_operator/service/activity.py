@@ -166,12 +166,14 @@ _NO_ROOM: Final = re.compile(
 
 
 def _unplaced(app: ApplicationView, replicas: list[tuple[DeploymentView, ReplicaView]]) -> tuple[Activity, str]:
-    """Replicas without a node: none has room, or the process and its runtime_env are only being made."""
+    """Replicas without a node: none has room, or the process and its runtime_env are only being made.
+
+    Ray says which only after a while, and not of a deployment that is UNHEALTHY; what is not known is not told.
+    """
     said = next(filter(None, (_NO_ROOM.search(d.message) for d, _ in replicas)), None)
-    if said is None and app.status != "UNHEALTHY":
+    if said is None:
         return Activity.LOADING, f"{len(replicas)} replica(s) of {_names(app, replicas)} are being placed."
-    detail = f" {' '.join(said[1].split())}." if said else ""
-    return Activity.WAITING, f"No node has room for a replica of {_names(app, replicas)}.{detail}"
+    return Activity.WAITING, f"No node has room for a replica of {_names(app, replicas)}. {' '.join(said[1].split())}."
 
 
 def _names(app: ApplicationView, replicas: list[tuple[DeploymentView, ReplicaView]]) -> str:
