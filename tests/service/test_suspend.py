@@ -19,6 +19,7 @@ from tests.service.builders import (
     NOW,
     SERVE_CONFIG,
     after,
+    annotated,
     application,
     cluster_spec,
     condition,
@@ -129,6 +130,23 @@ def test_it_is_told_as_what_it_is() -> None:
     much_later = decide(after(rest, decision), NOW + 100_000)
     assert much_later.status == decision.status, "no clock runs out"
     assert much_later.wake_at is None
+
+
+def test_nothing_is_recovered_that_is_suspended() -> None:
+    """Not serving is what was asked for, however long it takes, with ``ray.io/auto-recovery`` too."""
+    snapshot = annotated(serving(), **{"auto-recovery": "true"})
+    snapshot = after(snapshot, decide(snapshot, NOW))
+    rest = dataclasses.replace(
+        asked(snapshot, True), clusters=(suspended(snapshot.clusters[0]),), pods={}, endpoint_slices=(), observations={}
+    )
+    for seconds in (1, 1_000, 10_000, 100_000):
+        decision = decide(rest, NOW + seconds)
+        rest = after(rest, decision)
+        assert condition(decision, "Ready") == ("False", "RayClusterSuspended")
+        assert condition(decision, "Stalled") is None
+        assert decision.status is not None
+        assert not decision.status.get("recovery")
+        assert "pendingServiceStatus" not in decision.status
 
 
 def test_a_new_cluster_is_not_begun_meanwhile_and_is_afterwards() -> None:
