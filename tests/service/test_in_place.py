@@ -645,3 +645,11 @@ def test_difference_of_a_cluster_built_by_kuberay() -> None:
     cluster["spec"]["workerGroupSpecs"][0] |= {"numOfHosts": 1, "scaleStrategy": {}}
     cluster["spec"]["headGroupSpec"]["template"]["metadata"] = {"creationTimestamp": None}
     assert roll.difference(cluster, workers_spec("ray:2")) == roll.Difference(frozenset({"small"}), ())
+
+
+def test_taken_back_before_it_began_nothing_is_told_to_be_done() -> None:
+    rolled = in_place()
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+    rolled.step()
+    rolled.edit(rayClusterConfig=workers_spec("ray:1"))
+    assert upgrade(rolled.steps()) == {}

@@ -349,11 +349,18 @@ class Monitor:
             conditions = (service.get("status") or {}).get("conditions") or ()
             told = (find(conditions, "Ready") or {}).get("status", "False")
             truth = bool(self.world.serving(names.serve_service_name(name)))
-            if told == "Unknown" or (told == "True") == truth or is_terminating(service):
+            ready = find(conditions, "Ready") or {}
+            # Where its state survives, workers go on answering while there is no head, which is told as it is.
+            headless = ready.get("reason") == "HeadPodNotReady" and self._durable(service)
+            if told == "Unknown" or (told == "True") == truth or is_terminating(service) or headless:
                 self.lying.pop(name, None)
             elif self.world.now - self.lying.setdefault(name, self.world.now) > LIE_S:
                 since = self.world.now - self.lying[name]
                 self._fail(f"Ready is {told} for {since:.0f} s and requests are {'' if truth else 'not '}answered")
+
+    def _durable(self, service: Manifest) -> bool:
+        mine = (c for c in self.world.server.kind("RayCluster") if controller_uid(c) == uid_of(service))
+        return any("gcsFaultToleranceOptions" in cluster["spec"] for cluster in mine)
 
     # --- the end
 

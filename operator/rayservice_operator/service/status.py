@@ -352,6 +352,8 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
         }
     if any(stored.get(field) != value for field, value in about.items()) or "started" not in stored:
         return {}
+    if stored.get("phase") == RollPhase.ANNOUNCED and (seen.active is None or roll_of(seen.active.manifest) is None):
+        return {}  # taken back before anything was done
     kept = _ended(stored)
     if seen.active is not None and roll_of(seen.active.manifest) is not None:
         return {**kept, "phase": RollPhase.HELD, "message": plan.held_back}
