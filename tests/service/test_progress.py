@@ -268,3 +268,15 @@ def test_well_again_is_forgotten_at_once() -> None:
     well = serving(pushed=config_hash())
     assert looked(well, NOW) == progress.NOTHING
     assert names.AUTO_RECOVERY in names.VERBS
+
+
+def test_nothing_is_done_before_anything_has_been_seen_again() -> None:
+    """A new operator finds the threshold passed long ago; how it is now it learns a moment later."""
+    snapshot = after(ill_service(), decide(ill_service(), NOW))
+    snapshot.service["status"]["activeServiceStatus"]["rayClusterStatus"] = {"head": {"podName": "demo-one-head"}}
+    snapshot.service["metadata"]["annotations"] = {names.AUTO_RECOVERY: "true"}
+    blind = decide(dataclasses.replace(snapshot, observations={}), NOW + 1000)
+    assert blind.status is not None
+    assert "recovery" not in blind.status
+    assert blind.wake_at is not None
+    assert blind.wake_at > NOW + 1000

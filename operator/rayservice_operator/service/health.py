@@ -234,6 +234,10 @@ def way_back(failed: Manifest) -> str:
     return f"Serve config {failed['configHash']} failed, going back to {failed['rolledBackTo']}."
 
 
+PAST_A_THRESHOLD: Final = frozenset({Reason.DEPLOYMENT_UNHEALTHY, Reason.SERVICE_UNHEALTHY, Reason.RECOVERY_EXHAUSTED})
+"""Reasons of Stalled that follow from what is seen of the applications."""
+
+
 def stalled(picture: Picture) -> Condition | None:
     """kstatus Stalled: nothing moves until somebody changes something. None when that is not so."""
     context = picture.context
@@ -262,6 +266,9 @@ def stalled(picture: Picture) -> Condition | None:
         return None
     if picture.recovery.doing:
         return None
+    told = _stored(context, Type.STALLED)
+    if told and told.reason in PAST_A_THRESHOLD and carried(context, picture.pending or picture.active):
+        return told
     trouble = picture.recovery.trouble
     if trouble is not None and (trouble.last or picture.standing.phase is not Phase.FAILED):
         return Condition(Type.STALLED, "True", trouble.reason, trouble.message)

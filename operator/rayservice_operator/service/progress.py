@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from rayservice_operator.core.objects import Manifest
@@ -34,6 +34,7 @@ class Progress:
     """``record`` is what to store, empty while all is well. ``since``: epoch seconds from which on nothing has moved.
 
     ``since`` is None while time does not count. ``began``: when the cluster was seen not serving.
+    ``not_before``: no limit is reached before it, because nothing has been seen yet of how it is now.
     """
 
     activity: Activity
@@ -41,6 +42,7 @@ class Progress:
     record: Manifest
     since: float | None = None
     began: float | None = None
+    not_before: float = 0.0
 
     @property
     def counted(self) -> Counted:
@@ -68,7 +70,7 @@ def look(context: Context, name: str, config: Config | None, standing: Standing,
     stored = _stored(context, name, config)
     view = context.live(name)
     if _kept(context, view, stored):
-        return _read(stored) if stored else NOTHING
+        return replace(_read(stored), not_before=context.now + 1) if stored else NOTHING
     seen = sight(view, config, standing)
     if seen.activity is Activity.SERVING and endpoints:
         return NOTHING

@@ -47,4 +47,6 @@ def service_limit(service: Manifest, progress: Progress) -> Limit | None:
 
 def _limit(service: Manifest, progress: Progress, field: str) -> Limit | None:
     seconds = seconds_of(service, field)
-    return None if progress.since is None else Limit(progress.since + seconds, field, seconds)
+    if progress.since is None:
+        return None
+    return Limit(max(progress.since + seconds, progress.not_before), field, seconds)
