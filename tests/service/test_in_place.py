@@ -242,6 +242,18 @@ def test_next_pod_when_the_first_is_ready_and_done_when_all_are() -> None:
     assert (upgrade(done)["step"], upgrade(done)["steps"]) == (2, 2)
 
 
+def test_a_head_that_is_kept_out_of_the_service_holds_nothing_up() -> None:
+    """Its proxy is healthy, it has no label and is no endpoint."""
+    rolled = in_place(excludeHeadPodFromServeSvc=True)
+    head, *workers = rolled.pods
+    labels = {**head["metadata"]["labels"], names.SERVE: "false"}
+    rolled.now_are([{**head, "metadata": {**head["metadata"], "labels": labels}}, *workers])
+    rolled.snapshot = dataclasses.replace(rolled.snapshot, endpoint_slices=(endpoint_slice(*workers),))
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+    rolled.steps()
+    assert rolled.asked.pods == {"demo-one-small-1"}
+
+
 def test_nothing_is_ever_built_or_deleted_by_the_service_itself() -> None:
     rolled = in_place()
     rolled.edit(rayClusterConfig=workers_spec("ray:2"))
