@@ -746,3 +746,14 @@ def test_a_head_that_is_kept_out_of_the_service_does_not_keep_its_cluster_from_b
     spec = {"rayClusterConfig": cluster_spec(), "excludeHeadPodFromServeSvc": excluded}
     view = ClusterView(cluster, (head, worker), observation(cluster, application()), {})
     assert endpoints.all_healthy_proxies_routed(view, Target(spec, None, None)) == excluded
+
+
+def test_a_cluster_of_which_only_a_head_that_is_kept_out_answers_is_not_proven() -> None:
+    """Nothing would be behind the serve service after the switch."""
+    snapshot = edited(upgrading("proven"), excludeHeadPodFromServeSvc=True)
+    (head,) = snapshot.pods["demo-two"]
+    labels = {**head["metadata"]["labels"], names.SERVE: "false"}
+    pods = {**snapshot.pods, "demo-two": ({**head, "metadata": {**head["metadata"], "labels": labels}},)}
+    decision = decide(dataclasses.replace(snapshot, pods=pods), NOW)
+    assert decision.status is not None
+    assert decision.status["activeServiceStatus"]["rayClusterName"] == "demo-one"

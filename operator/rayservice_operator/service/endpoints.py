@@ -169,9 +169,10 @@ def endpoint_pods(context: Context, cluster: str | None = None, *, service_name:
 
 def all_healthy_proxies_routed(view: ClusterView, target: Target) -> bool:
     """Whether every Ready pod that is to get requests has the label: before a switch, so that no pod gets them all."""
+    return all(labels_of(pod).get(names.SERVE) == "true" for pod in able_pods(view, target))
+
+
+def able_pods(view: ClusterView, target: Target) -> list[Manifest]:
+    """Ready pods whose proxy answers, but for a head that is kept out: those that may get requests."""
     proxies = view.observation.proxies if view.observation else {}
-    return all(
-        labels_of(pod).get(names.SERVE) == "true"
-        for pod in view.pods
-        if is_ready(pod) and not is_terminating(pod) and _serves(pod, proxies, target)
-    )
+    return [pod for pod in view.pods if is_ready(pod) and not is_terminating(pod) and _serves(pod, proxies, target)]

@@ -13,7 +13,7 @@ from rayservice_operator.core.objects import uid_of
 from rayservice_operator.service import gates, hashing
 from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
+from rayservice_operator.service.endpoints import able_pods, all_healthy_proxies_routed, endpoint_pods
 from rayservice_operator.service.gates import Hold
 from rayservice_operator.service.roll import Rolling
 from rayservice_operator.service.shares import Shares
@@ -100,7 +100,8 @@ def planned_for(context: Context, target: Target) -> bool:
 def proven(context: Context, view: ClusterView, target: Target) -> bool:
     """Whether requests may be sent to this cluster: config applied, applications running, endpoints behind it."""
     stands = standing(view, target.config, context.now, context.config.stale_after_s)
-    return stands.phase is Phase.SERVING and all_healthy_proxies_routed(view, target)
+    able = bool(able_pods(view, target))
+    return stands.phase is Phase.SERVING and able and all_healthy_proxies_routed(view, target)
 
 
 def never_served(pending: ClusterView | None) -> tuple[ClusterView, ...]:

@@ -14,6 +14,7 @@ from rayservice_operator.core.decision import Note
 from rayservice_operator.service import gates, hashing, routes, shares, traffic, verbs
 from rayservice_operator.service.apps import Phase, standing
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
+from rayservice_operator.service.endpoints import able_pods
 from rayservice_operator.service.shares import WHOLE, Move, Shares
 from rayservice_operator.service.strategies.base import Plan, first_cluster, keep, never_served, second_cluster
 
@@ -54,7 +55,7 @@ def _announced(old: str, new: str, needs: str) -> str:
 
 def _towards(context: Context, target: Target, active: ClusterView, pending: ClusterView, now: Shares) -> Plan:
     here = Plan(active.name, pending.name, shares=now)
-    if not _serves(context, pending, target.config, now.pending_capacity):
+    if not _serves(context, pending, target.config, now.pending_capacity) or not able_pods(pending, target):
         return here
     if not _follows(active, now.active_capacity) or not traffic.arrived(context, target, now):
         return here
