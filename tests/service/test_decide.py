@@ -27,6 +27,7 @@ from tests.service.builders import (
     cluster_spec,
     condition,
     config_hash,
+    edited,
     endpoint_slice,
     message,
     observation,
