@@ -102,6 +102,7 @@ class FakeServe:
         self.target_capacity: float | None = None
         self.puts: list[dict[str, Any]] = []
         self.draining: set[str] = set()
+        self.unlisted: set[str] = set()  # proxies that answer and that a recovered controller does not know yet
         self._nodes = list(nodes)
         self._running = False
         self._apps: dict[str, _App] = {}
@@ -246,6 +247,7 @@ class FakeServe:
                     "status": "DRAINING" if ip in self.draining else "HEALTHY",
                 }
                 for ip in self._proxy_nodes()
+                if ip not in self.unlisted
             },
             "applications": {name: self._app_details(name, app) for name, app in self._apps.items()},
             "target_capacity": self.target_capacity,

@@ -243,6 +243,24 @@ async def test_the_first_look_knows_which_proxies_answer(watcher: Watcher, start
     assert watcher.see(again).proxies == {"127.0.0.1": True}
 
 
+async def test_a_proxy_that_gets_requests_is_asked_though_the_controller_does_not_list_it(
+    watcher: Watcher, start_head: StartHead
+) -> None:
+    """A controller that has just recovered lists no proxies of workers for a moment."""
+    head = await start_head(nodes=("127.0.0.1", "127.0.0.2"))
+    watcher.pool.sync(KEY, (target(head, push=push(body=payload(num_replicas=2))),))
+    await watcher.until_serving(head)
+    head.serve.unlisted.add("127.0.0.2")
+    await watcher.until(lambda: watcher.see().proxies == {"127.0.0.1": True})
+    again = cluster("again", "uid-2")
+    routed = replace(target(head, of=again), routed=("127.0.0.1", "127.0.0.2", "127.0.0.3"))
+    watcher.pool.sync(KEY._replace(name="again"), (routed,))
+    await watcher.until(lambda: watcher.see(again).seen_at is not None)
+    assert watcher.see(again).proxies == {"127.0.0.1": True, "127.0.0.2": True, "127.0.0.3": False}
+    watcher.pool.sync(KEY._replace(name="again"), (replace(routed, routed=("127.0.0.1",)),))
+    await watcher.until(lambda: watcher.see(again).proxies == {"127.0.0.1": True})
+
+
 async def test_looks_are_rarer_when_nothing_moves(watcher: Watcher, start_head: StartHead) -> None:
     """Counted against a head of the same age that is to be looked at quickly."""
     moving, steady = await start_head(), await start_head()

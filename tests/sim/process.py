@@ -195,7 +195,10 @@ class SimObservers:
                 failing_since=None,
                 applications=serve.applications(now, nodes),
                 target_capacity=serve.target_capacity,
-                proxies=serve.proxies(now, address(head), nodes),
+                proxies={
+                    **dict.fromkeys(watch.target.routed, False),
+                    **serve.proxies(now, address(head), nodes),
+                },
             )
         samples = watch.measuring.look(watch.target.analysis, now, self.world.import_path)
         watch.seen = replace(watch.seen, samples=samples)

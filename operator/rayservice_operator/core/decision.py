@@ -174,7 +174,8 @@ class ObserveTarget:
     """A live cluster whose Serve API is to be watched, and what is to be pushed to it, if anything.
 
     ``cluster`` is the RayCluster; ``head_ip`` the head pod's address; ``head_uid`` tells a new head pod from the
-    old; ``fast`` asks for the quick pace (something moves). ``proxy_ips``: pods whose HTTP proxy is probed.
+    old; ``fast`` asks for the quick pace (something moves). ``routed``: addresses of the pods that get requests now;
+    their proxies are asked even while the controller does not list them.
     ``analysis``: what is to be measured of a cluster before it takes over.
     """
 
@@ -186,6 +187,7 @@ class ObserveTarget:
     token_secret: str | None = None
     push: ServePush | None = None
     fast: bool = True
+    routed: tuple[str, ...] = ()
     analysis: AnalysisOrder | None = None
 
 

@@ -36,7 +36,11 @@ class _Around(Protocol):
 
 
 class ProxyProbes:
-    """Health of the listed proxies by pod address; unknown counts as not healthy. One round at a time."""
+    """Health of proxies by pod address; unknown counts as not healthy. One round at a time.
+
+    Those that the controller lists, and those that get requests: a controller that has just recovered (its head was
+    replaced, its state survived) lists none on the workers for a moment, and they answer all the time.
+    """
 
     def __init__(self, around: _Around, port: int, news: Callable[[], None]) -> None:
         self.port = port
@@ -44,6 +48,8 @@ class ProxyProbes:
         self._news = news
         self._states: dict[str, bool] = {}
         self._claims: dict[str, str] = {}
+        self._listed: Mapping[str, str] | None = None
+        self._routed: tuple[str, ...] = ()
         self._due: dict[str, float] = {}
         self._misses: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -52,8 +58,17 @@ class ProxyProbes:
         """Address to whether its last probe was answered with 200."""
         return dict(self._states)
 
+    def routed(self, addresses: tuple[str, ...]) -> None:
+        """The pods that get requests now."""
+        if addresses != self._routed:
+            self._routed = addresses
+            if self._listed is not None:
+                self.listed(self._listed)
+
     def listed(self, proxies: Mapping[str, str]) -> None:
         """The proxies there are now, and what the controller says of each; a changed word asks for a probe."""
+        self._listed = proxies
+        proxies = {**dict.fromkeys(self._routed, ""), **proxies}
         self._states = {address: self._states.get(address, False) for address in sorted(proxies)}
         for address, claim in proxies.items():
             if self._claims.get(address) != claim:

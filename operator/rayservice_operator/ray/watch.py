@@ -83,6 +83,7 @@ class HeadWatch:
         self._put_opens = True  # until a PUT got through, it is also what finds out whether anybody listens
         self._check_session = True
         self._probes = ProxyProbes(self._around, self._target.serve_port, self._proxy_news)
+        self._probes.routed(self._target.routed)
         self._measurements = Measurements(self._around, self._measured)
 
     @property
@@ -103,6 +104,7 @@ class HeadWatch:
             self._token = None
             self._token_retry_at = 0.0
         self._probes.port = target.serve_port
+        self._probes.routed(target.routed)
         self._measurements.order(target.analysis)
         if target.push != old.push:
             self._push_due = 0.0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+from rayservice_operator.api import names
 from rayservice_operator.core.decision import ObserveTarget, ServePush
-from rayservice_operator.core.objects import Manifest, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, ref, uid_of
 from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
 from rayservice_operator.service import analysis, recovery
 from rayservice_operator.service.apps import Phase, Standing, push_for
@@ -50,7 +52,16 @@ def _target(
         token_secret=_token_secret(view.manifest),
         push=_with_scale(context, view, config, push or _again(context, target, view)),
         fast=fast,
+        routed=tuple(sorted(_routed(view))),
     )
+
+
+def _routed(view: ClusterView) -> Iterator[str]:
+    """Addresses of the pods that are labelled for requests."""
+    for pod in view.pods:
+        address = str((pod.get("status") or {}).get("podIP") or "")
+        if address and labels_of(pod).get(names.SERVE) == "true" and not is_terminating(pod):
+            yield address
 
 
 def _again(context: Context, target: Target, view: ClusterView) -> ServePush | None:
