@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+
+import pytest
 
 from rayservice_operator.api import names
 from rayservice_operator.core.decision import Decision, MergePatch
+from rayservice_operator.service import revisions
+from rayservice_operator.service.apps import Phase
 from rayservice_operator.service.decide import decide
 from rayservice_operator.service.snapshot import ServiceSnapshot
-from tests.service.builders import NOW, edited, endpoint_slice
-from tests.service.test_routes import STRATEGY, in_steps
+from tests.service.builders import NOW, application, cluster_spec, edited, endpoint_slice, rayservice
+from tests.service.test_routes import STRATEGY, in_steps, with_gateway
 
 OPTIONS = {key: value for key, value in STRATEGY["clusterUpgradeOptions"].items() if key != "gatewayClassName"}
 
@@ -53,3 +58,27 @@ def test_a_split_selects_only_when_every_pod_in_use_has_the_label_for_it() -> No
     named = [a for a in decision.actions if isinstance(a, MergePatch) and a.ref.kind == "Pod"]
     assert all(a.patch["metadata"]["labels"][names.RAYSERVICE] == "demo" for a in named)
     assert {a.ref.name for a in named} >= {pod["metadata"]["name"] for pod in by_endpoints(25).pods["demo-one"]}
+
+
+def going_back(new: Phase) -> Decision:
+    """Turned back with half of the requests moved, when both clusters have half of the capacity."""
+    snapshot = edited(in_steps(50), rayClusterConfig=cluster_spec())
+    history = (revisions.build(rayservice(), 1),)
+    service = copy.deepcopy(snapshot.service)
+    for which in ("activeServiceStatus", "pendingServiceStatus"):
+        service["status"][which]["targetCapacity"] = 50
+    seen = {name: dataclasses.replace(o, target_capacity=50) for name, o in snapshot.observations.items()}
+    status = {Phase.DEPLOYING: "DEPLOYING", Phase.FAILED: "DEPLOY_FAILED"}[new]
+    seen["demo-two"] = dataclasses.replace(seen["demo-two"], applications={"greeter": application(status)})
+    snapshot = dataclasses.replace(snapshot, service=service, observations=seen, revisions=history)
+    return decide(with_gateway(snapshot, decide(snapshot, NOW)), NOW + 6)
+
+
+@pytest.mark.parametrize(("new", "traffic"), [(Phase.DEPLOYING, 50), (Phase.FAILED, 0)])
+def test_a_cluster_whose_capacity_is_being_changed_keeps_its_requests_until_the_other_has_room(
+    new: Phase, traffic: int
+) -> None:
+    """One that has failed loses them at once."""
+    status = going_back(new).status
+    assert status is not None
+    assert status["pendingServiceStatus"]["trafficRoutedPercent"] == traffic

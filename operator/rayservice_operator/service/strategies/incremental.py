@@ -21,6 +21,10 @@ from rayservice_operator.service.strategies.base import Plan, first_cluster, kee
 NAME: Final = "NewClusterWithIncrementalUpgrade"
 
 
+_ANSWERING: Final = frozenset({Phase.SERVING, Phase.PUSHING, Phase.DEPLOYING})
+"""Phases in which a cluster that has requests answers them, be it that its capacity is being changed."""
+
+
 def going_on(context: Context) -> bool:
     """Whether shares are being moved: such an upgrade ends the way it began, whatever the strategy is meanwhile."""
     return shares.stored(context) is not None and context.active is not None
@@ -81,10 +85,11 @@ def _back(context: Context, target: Target, active: ClusterView, pending: Cluste
         # One that had requests stays for a while like a former active one: they may still be on their way.
         superseded = never_served(pending) if shares.moved_at(context) is None else ()
         return Plan(active.name, "", superseded=superseded, notes=(note,), given_up=target.given_up)
-    own = known_config(context.snapshot.revisions, pending.applied_hash)
-    if not _serves(context, pending, own, now.pending_capacity):
+    own, former = (known_config(context.snapshot.revisions, view.applied_hash) for view in (pending, active))
+    if _phase(context, pending, own, now.pending_capacity) not in _ANSWERING:
         return _moved(context, here, Move.TRAFFIC, Shares(WHOLE, now.pending_capacity, 0), 0)
-    if not _follows(active, now.active_capacity) or not traffic.arrived(context, target, now):
+    # What takes the requests back has to have the capacity for them.
+    if not _serves(context, active, former, now.active_capacity) or not traffic.arrived(context, target, now):
         return here
     pace = shares.pace_of(context.service)
     move, after = shares.backward(now, pace)
@@ -111,8 +116,11 @@ def describe(active: str, pending: str, now: Shares) -> str:
 
 
 def _serves(context: Context, view: ClusterView, config: Config | None, capacity: int) -> bool:
-    stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
-    return stands.phase is Phase.SERVING
+    return _phase(context, view, config, capacity) is Phase.SERVING
+
+
+def _phase(context: Context, view: ClusterView, config: Config | None, capacity: int) -> Phase:
+    return standing(view, config, context.now, context.config.stale_after_s, capacity).phase
 
 
 def _follows(active: ClusterView, capacity: int) -> bool:
