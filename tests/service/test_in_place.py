@@ -242,6 +242,21 @@ def test_next_pod_when_the_first_is_ready_and_done_when_all_are() -> None:
     assert (upgrade(done)["step"], upgrade(done)["steps"]) == (2, 2)
 
 
+def test_a_corrected_config_does_not_wait_for_pods_that_wait_for_it() -> None:
+    """No pod is replaced while the applications have failed, so the config that may mend them comes first."""
+    rolled = in_place()
+    failed = dataclasses.replace(application("DEPLOY_FAILED", running=0), deployments={})
+    rolled.edit(serveConfigV2=OTHER_SERVE_CONFIG, rayClusterConfig=workers_spec("ray:2"))
+    (seen,) = rolled.snapshot.observations.values()
+    seen = dataclasses.replace(seen, applications={"greeter": failed})
+    rolled.snapshot = dataclasses.replace(rolled.snapshot, observations={"demo-one": seen})
+    decision = rolled.steps()
+    assert decision.observe is not None
+    (told,) = decision.observe
+    assert told.push is not None
+    assert told.push.config_hash == config_hash(OTHER_SERVE_CONFIG)
+
+
 def test_a_head_that_is_kept_out_of_the_service_holds_nothing_up() -> None:
     """Its proxy is healthy, it has no label and is no endpoint."""
     rolled = in_place(excludeHeadPodFromServeSvc=True)

@@ -309,8 +309,9 @@ class Monitor:
             return
         if service["spec"].get("suspend") or is_terminating(service) or _suspending(service) or self._queued(service):
             self.ready_once.discard(name)
-            self.excused.pop(name, None)
             self.down.discard(name)
+            if not self._queued(service):  # else it may be over before anything of it was seen: an excuse still holds
+                self.excused.pop(name, None)
             return
         serving = self.world.serving(names.serve_service_name(name), metadata(service)["namespace"])
         if serving:

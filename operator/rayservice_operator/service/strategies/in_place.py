@@ -19,7 +19,9 @@ from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import JsonPatch, Note
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.service import gates, hashing, roll
-from rayservice_operator.service.context import ClusterView, Context, Target, known_config
+from rayservice_operator.service.apps import Phase as ServePhase
+from rayservice_operator.service.apps import standing
+from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.roll import Difference, Phase, Rolling
 from rayservice_operator.service.roll_step import Rollout, Step, pace_of
 from rayservice_operator.service.strategies.base import Plan, first_cluster, never_served
@@ -78,12 +80,22 @@ def _head_survives(active: ClusterView, cluster: RayClusterView) -> bool:
     return active.head is None or gcs.head_state_survives(cluster, active.head)
 
 
+def _config_meanwhile(context: Context, target: Target, active: ClusterView) -> Config | None:
+    """The serve config in force while pods are replaced: the one that the cluster has.
+
+    Unless its applications have failed under that: nothing is replaced while they have, and the spec's may mend them.
+    """
+    own = known_config(context.snapshot.revisions, active.applied_hash)
+    stands = standing(active, own, context.now, context.config.stale_after_s)
+    return target.config if own is None or stands.phase in {ServePhase.FAILED, ServePhase.UNHEALTHY} else own
+
+
 def _rolling(
     context: Context, target: Target, active: ClusterView, cluster: RayClusterView, difference: Difference
 ) -> Rolling:
     """The rollout as it stands, with the next write."""
     asked = roll_of(active.manifest)
-    config = known_config(context.snapshot.revisions, active.applied_hash) or target.config
+    config = _config_meanwhile(context, target, active)
     if asked is None and not difference.groups:
         message = f"The spec of RayCluster {active.name} is the same, written otherwise."
         return Rolling(Phase.WORKERS, message, config, change=roll.ended(active.manifest, target.cluster_spec))
