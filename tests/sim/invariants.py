@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from rayservice_operator.api import names
+from rayservice_operator.cluster.roll import roll_of
 from rayservice_operator.core.conditions import find, is_true
 from rayservice_operator.core.objects import (
     Manifest,
@@ -427,7 +428,10 @@ class Monitor:
             if cluster["spec"].get("suspend")
             else 1 + sum(group["replicas"] for group in cluster["spec"].get("workerGroupSpecs") or ())
         )
-        if len(pods) != wanted:
+        roll = roll_of(cluster)
+        # A rollout that was refused or stopped halfway keeps the pod that came first until the spec is corrected.
+        spare = sum(roll.surge.values()) if roll else 0
+        if not wanted <= len(pods) <= wanted + spare:
             self._fail(f"{name_of(cluster)} has {len(pods)} pods of {wanted}")
         used = sum(gpus_of(pod) for pod in self.world.pods())
         if used > self.world.gpus:

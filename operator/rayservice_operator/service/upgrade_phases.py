@@ -118,7 +118,7 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
         Stage.HELD: "strategy None",
         Stage.ABORTED: "aborted",
     },
-    Stage.WAITING: {Stage.ABORTED: "aborted"},
+    Stage.WAITING: {Stage.ABORTED: "aborted", Stage.ROLLING: "a rollout that was under way goes on"},
     Stage.REMOVING: {Stage.ABORTED: "the former revision is wanted again"},
     Stage.PROMOTED: {Stage.ABORTED: "the former revision was built again (Recreate)"},
     Stage.ANNOUNCED: {Stage.ROLLING: "the RayCluster has the new spec", Stage.HELD: "strategy None"},
