@@ -113,24 +113,24 @@ def _app(world: World, pick: Pick) -> tuple[Manifest, str] | None:
     return pick(apps) if apps else None
 
 
-def forget(world: World, monitor: Monitor, pick: Pick) -> str:
-    """Somebody deletes an application in Ray."""
+def _strike_app(world: World, monitor: Monitor, pick: Pick, blow: Callable[[Manifest, str], None]) -> str:
+    """Clients may feel what becomes of an application."""
     found = _app(world, pick)
     if found is None:
         return ""
     monitor.excuse()
-    world.forget(*found)
+    blow(*found)
     return f"{found[1]} of {name_of(found[0])}"
+
+
+def forget(world: World, monitor: Monitor, pick: Pick) -> str:
+    """Somebody deletes an application in Ray."""
+    return _strike_app(world, monitor, pick, world.forget)
 
 
 def sicken(world: World, monitor: Monitor, pick: Pick) -> str:
     """An application turns unhealthy, until all is mended or another config comes."""
-    found = _app(world, pick)
-    if found is None:
-        return ""
-    monitor.excuse()
-    world.sicken(*found)
-    return f"{found[1]} of {name_of(found[0])}"
+    return _strike_app(world, monitor, pick, world.sicken)
 
 
 def queue(world: World, _: Monitor, pick: Pick) -> str:

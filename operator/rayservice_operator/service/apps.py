@@ -216,10 +216,18 @@ def serving_pods(view: ClusterView) -> list[Mapping[str, Any]]:
     return [
         pod
         for pod in view.pods
-        if (labels_of(pod).get(names.SERVE) == "true" or proxies.get(str(pod["status"].get("podIP") or "")))
-        and is_ready(pod)
-        and not is_terminating(pod)
+        if (gets_requests(pod) or proxies.get(pod_ip(pod))) and is_ready(pod) and not is_terminating(pod)
     ]
+
+
+def gets_requests(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod is labelled for the serve service."""
+    return labels_of(pod).get(names.SERVE) == "true"
+
+
+def pod_ip(pod: Mapping[str, Any]) -> str:
+    """Address of the pod, empty before it has one."""
+    return str((pod.get("status") or {}).get("podIP") or "")
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

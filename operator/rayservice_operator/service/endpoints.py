@@ -16,7 +16,7 @@ from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.decision import Action, Apply, MergePatch
 from rayservice_operator.core.diff import covers
 from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, owner_reference, ref, uid_of
-from rayservice_operator.service.apps import fresh, is_ready
+from rayservice_operator.service.apps import fresh, gets_requests, is_ready, pod_ip
 from rayservice_operator.service.context import ClusterView, Context, Target
 
 
@@ -70,7 +70,7 @@ def _head_service(context: Context, cluster: RayClusterView) -> Manifest:
 
 def _all_named(context: Context, view: ClusterView) -> bool:
     """Whether every pod that takes requests has the label that a split selects by: none may be left out by it."""
-    taking = [pod for pod in view.pods if labels_of(pod).get(names.SERVE) == "true"]
+    taking = [pod for pod in view.pods if gets_requests(pod)]
     return all(labels_of(pod).get(names.RAYSERVICE) == context.name for pod in taking)
 
 
@@ -118,7 +118,7 @@ def plan_serve_labels(
                 continue
             serves = _serves(pod, observation.proxies, target)
             if split is not None and serves:
-                serves = uid_of(pod) in chosen or (labels_of(pod).get(names.SERVE) == "true" and not made)
+                serves = uid_of(pod) in chosen or (gets_requests(pod) and not made)
             wanted = {names.SERVE: "true" if serves else "false"}
             if split is not None:
                 wanted[names.RAYSERVICE] = context.name
@@ -127,10 +127,14 @@ def plan_serve_labels(
     return actions
 
 
+def kept_out(pod: Manifest, target: Target) -> bool:
+    """Whether it is a head and ``excludeHeadPodFromServeSvc`` says that it gets no requests."""
+    is_head = labels_of(pod).get(names.NODE_TYPE) == names.HEAD
+    return is_head and bool(target.spec.get("excludeHeadPodFromServeSvc"))
+
+
 def _serves(pod: Manifest, proxies: Any, target: Target) -> bool:
-    if labels_of(pod).get(names.NODE_TYPE) == names.HEAD and target.spec.get("excludeHeadPodFromServeSvc"):
-        return False
-    return bool(proxies.get(_pod_ip(pod)))
+    return not kept_out(pod, target) and bool(proxies.get(pod_ip(pod)))
 
 
 def port_of(pod: Mapping[str, Any], name: str) -> int:
@@ -139,10 +143,6 @@ def port_of(pod: Mapping[str, Any], name: str) -> int:
         if port.get("name") == name:
             return int(port["containerPort"])
     return names.DEFAULT_HEAD_PORTS[name]
-
-
-def _pod_ip(pod: Manifest) -> str:
-    return str((pod.get("status") or {}).get("podIP") or "")
 
 
 def endpoint_pods(context: Context, cluster: str | None = None, *, service_name: str = "") -> set[str]:
@@ -169,7 +169,7 @@ def endpoint_pods(context: Context, cluster: str | None = None, *, service_name:
 
 def all_healthy_proxies_routed(view: ClusterView, target: Target) -> bool:
     """Whether every Ready pod that is to get requests has the label: before a switch, so that no pod gets them all."""
-    return all(labels_of(pod).get(names.SERVE) == "true" for pod in able_pods(view, target))
+    return all(gets_requests(pod) for pod in able_pods(view, target))
 
 
 def able_pods(view: ClusterView, target: Target) -> list[Manifest]:

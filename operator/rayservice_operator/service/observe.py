@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from rayservice_operator.api import names
 from rayservice_operator.core.decision import ObserveTarget, ServePush
-from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, is_terminating, name_of, ref, uid_of
 from rayservice_operator.serveconfig.scaling import scaled_apps, with_targets
 from rayservice_operator.service import analysis, recovery
-from rayservice_operator.service.apps import Phase, Standing, push_for
+from rayservice_operator.service.apps import Phase, Standing, gets_requests, pod_ip, push_for
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
 from rayservice_operator.service.endpoints import port_of
 from rayservice_operator.service.status import active_config, pending_config
@@ -59,8 +58,8 @@ def _target(
 def _routed(view: ClusterView) -> Iterator[str]:
     """Addresses of the pods that are labelled for requests."""
     for pod in view.pods:
-        address = str((pod.get("status") or {}).get("podIP") or "")
-        if address and labels_of(pod).get(names.SERVE) == "true" and not is_terminating(pod):
+        address = pod_ip(pod)
+        if address and gets_requests(pod) and not is_terminating(pod):
             yield address
 
 

@@ -18,10 +18,10 @@ from rayservice_operator.cluster.status import trouble
 from rayservice_operator.cluster.view import ClusterView as RayClusterView
 from rayservice_operator.cluster.view import GroupView
 from rayservice_operator.core.conditions import shorten
-from rayservice_operator.core.objects import Manifest, labels_of
+from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.timestamps import from_rfc3339
 from rayservice_operator.service import thresholds
-from rayservice_operator.service.apps import Phase, describe, head_trouble, serving_pods, standing
+from rayservice_operator.service.apps import Phase, describe, gets_requests, head_trouble, serving_pods, standing
 from rayservice_operator.service.context import ClusterView, Config, Context
 from rayservice_operator.service.endpoints import all_healthy_proxies_routed, endpoint_pods
 from rayservice_operator.service.roll import Phase as RollPhase
@@ -300,7 +300,7 @@ class Rollout:
             return Step(wait, phase, wake_at=context.now + LOOK_AGAIN_S)
         if short := self._short_of_replicas():
             return Step(short, phase)
-        labelled = [pod for pod in serving_pods(cluster) if labels_of(pod).get(names.SERVE) == "true"]
+        labelled = [pod for pod in serving_pods(cluster) if gets_requests(pod)]
         behind = {pod["metadata"]["uid"] for pod in labelled}
         target = context.target
         assert target is not None

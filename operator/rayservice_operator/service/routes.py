@@ -17,7 +17,7 @@ from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import Action, Apply, Delete
 from rayservice_operator.core.diff import covers
 from rayservice_operator.core.objects import Manifest, generation_of, is_terminating, labels_of, name_of, ref, uid_of
-from rayservice_operator.service.apps import is_ready
+from rayservice_operator.service.apps import gets_requests, is_ready
 from rayservice_operator.service.context import ClusterView, Context
 from rayservice_operator.service.endpoints import endpoint_pods, owned
 from rayservice_operator.service.shares import WHOLE, Shares
@@ -142,7 +142,7 @@ def _weights(context: Context, views: list[ClusterView], shares: Shares | None) 
 
 def _answers(context: Context, view: ClusterView) -> bool:
     reached = endpoint_pods(context, view.name, service_name=names.serve_service_name(view.name))
-    able = (pod for pod in view.pods if labels_of(pod).get(names.SERVE) == "true" and is_ready(pod))
+    able = (pod for pod in view.pods if gets_requests(pod) and is_ready(pod))
     return any(uid_of(pod) in reached and not is_terminating(pod) for pod in able)
 
 

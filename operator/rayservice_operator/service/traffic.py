@@ -7,15 +7,11 @@ allow exactly is rounded down: the new cluster never gets more than its share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from rayservice_operator.api import names
-from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, uid_of
+from rayservice_operator.core.objects import Manifest, is_terminating, name_of, uid_of
 from rayservice_operator.service import routes
-from rayservice_operator.service.apps import fresh, is_ready
+from rayservice_operator.service.apps import fresh, gets_requests, is_ready
 from rayservice_operator.service.context import ClusterView, Context, Target
-from rayservice_operator.service.endpoints import endpoint_pods
+from rayservice_operator.service.endpoints import able_pods, endpoint_pods, kept_out
 from rayservice_operator.service.shares import WHOLE, Shares
 
 
@@ -67,23 +63,9 @@ def _able(context: Context, target: Target, view: ClusterView) -> list[Manifest]
     """
     observation = view.observation
     known = observation is not None and observation.error is None
-    proxies: Mapping[str, Any] | None = None
-    if observation is not None and known and fresh(observation, context.now, context.config.stale_after_s):
-        proxies = observation.proxies
-    able = [
-        pod
-        for pod in view.pods
-        if is_ready(pod)
-        and not is_terminating(pod)
-        and not (_is_head(pod) and target.spec.get("excludeHeadPodFromServeSvc"))
-        and (_in_use(pod) if proxies is None else proxies.get(str(pod["status"].get("podIP") or "")))
-    ]
-    return sorted(able, key=lambda pod: (not _in_use(pod), name_of(pod)))
-
-
-def _in_use(pod: Manifest) -> bool:
-    return labels_of(pod).get(names.SERVE) == "true"
-
-
-def _is_head(pod: Manifest) -> bool:
-    return labels_of(pod).get(names.NODE_TYPE) == names.HEAD
+    if known and fresh(observation, context.now, context.config.stale_after_s):
+        able = able_pods(view, target)
+    else:
+        in_use = (pod for pod in view.pods if gets_requests(pod) and is_ready(pod) and not is_terminating(pod))
+        able = [pod for pod in in_use if not kept_out(pod, target)]
+    return sorted(able, key=lambda pod: (not gets_requests(pod), name_of(pod)))
