@@ -47,10 +47,10 @@ class HelmOperator:
 
     def kill(self) -> None:
         pids = self._pids() if self.target.kind is Kind.LOCAL else []
-        for pid in pids:
+        for pid in pids:  # elsewhere its processes are out of reach, and what follows is the nearest thing to a crash
             os.kill(pid, signal.SIGKILL)
-        if not pids:  # its processes are out of reach: the nearest thing to a crash
-            self._kubectl("delete", "pod", "-l", deploy.SELECTOR, "--grace-period=0", "--force", "--wait=false")
+        # A container that ends often waits up to five minutes for its next start (the kubelet's back-off); a new pod does not.
+        self._kubectl("delete", "pod", "-l", deploy.SELECTOR, "--grace-period=0", "--force", "--wait=false")
 
     def stop(self) -> None:
         self._scale(0)
