@@ -13,7 +13,7 @@ from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.paths import State, cache_dir, default_name
 from e2e.localkube.process import Process, spawn
 from e2e.localkube.progress import Steps, note, wait_until
-from e2e.localkube.settings import NODE, Settings
+from e2e.localkube.settings import NODE, SERVICE_RANGE, Settings
 from e2e.localkube.shell import run
 
 _DEBIAN = {
@@ -73,6 +73,7 @@ class Cluster:
             binaries.ensure(program, steps)
         settings = self._settings()
         host.remember_and_set_sysctls(self.state.root / "sysctls.json")
+        host.refuse_stray_packets(SERVICE_RANGE)
         host.create_cgroup(self.state.label)
         pki.create(self.state.pki, node=NODE, addresses=components.certificate_addresses(settings))
         parts = components.build(self.state, settings)

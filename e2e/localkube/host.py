@@ -19,6 +19,7 @@ from e2e.localkube.process import Process
 from e2e.localkube.shell import run
 
 _CHAINS = ("KUBE-", "CNI-")
+_STRAY = "KUBE-LOCAL-STRAY"
 _WANTED = {"net/ipv4/ip_forward": "1"}
 # The kubelet and kube-proxy set these by themselves.
 _TOUCHED = (
@@ -84,6 +85,18 @@ def _save(family: str) -> str:
     with contextlib.suppress(LocalKubeError):
         return run([f"{family}-save"], env=_sbin())
     return ""
+
+
+def refuse_stray_packets(service_range: str) -> None:
+    """Nothing that is meant for a service leaves the machine.
+
+    In the moments in which kube-proxy has no rule for a service that its endpoints have just left or joined, a packet
+    would follow the default route: the connection hangs on it, or something beyond answers in the service's name.
+    """
+    rules = f"*filter\n:{_STRAY} - [0:0]\n-A {_STRAY} -d {service_range} -j REJECT\nCOMMIT\n"
+    run(["iptables-restore", "--noflush"], input_text=rules, env=_sbin())
+    if f"-A FORWARD -j {_STRAY}" not in _save("iptables").splitlines():
+        run(["iptables", "-A", "FORWARD", "-j", _STRAY], env=_sbin())
 
 
 def remove_chains() -> None:
