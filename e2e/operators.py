@@ -49,7 +49,7 @@ class HelmOperator:
         pids = self._pids() if self.target.kind is Kind.LOCAL else []
         for pid in pids:  # elsewhere its processes are out of reach, and what follows is the nearest thing to a crash
             os.kill(pid, signal.SIGKILL)
-        # A container that ends often waits up to five minutes for its next start (the kubelet's back-off), a new pod not.
+        # A container that ends often waits minutes for its next start (the kubelet's back-off); a new pod does not.
         self._kubectl("delete", "pod", "-l", deploy.SELECTOR, "--grace-period=0", "--force", "--wait=false")
 
     def stop(self) -> None:
