@@ -99,3 +99,10 @@ def test_a_cluster_sees_the_budgets_of_its_namespace_that_are_not_its_own() -> N
     snapshot = build.cluster(CLUSTER, cluster)
     assert [name_of(budget) for budget in snapshot.budgets] == ["theirs"]
     assert [name_of(child) for child in snapshot.children] == ["ours"]
+
+
+def test_a_service_sees_what_a_pending_cluster_has_left_behind() -> None:
+    left = obj("Pod", "left", labels={names.CLUSTER: "svc-gone"})
+    waiting = service | {"status": {"pendingServiceStatus": {"rayClusterName": "svc-gone"}}}
+    build, _ = snapshots(waiting, cluster, left)
+    assert [name_of(pod) for pod in build.service(SERVICE, waiting).pods["svc-gone"]] == ["left"]

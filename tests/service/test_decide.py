@@ -92,6 +92,19 @@ def test_the_config_is_pushed_before_the_api_was_ever_seen() -> None:
     assert target.fast
 
 
+def test_a_cluster_that_was_deleted_before_the_status_told_of_it_gets_a_successor_of_another_name() -> None:
+    """Its pods are still there; under the same name they would share labels and head service with the new ones."""
+    snapshot = dataclasses.replace(starting(), clusters=())
+    decision = decide(snapshot, NOW)
+    assert decision.status is not None
+    assert decision.status["pendingServiceStatus"]["rayClusterName"] != "demo-one"
+    assert not [action for action in decision.actions if isinstance(action, Create)]
+
+    never_built = dataclasses.replace(snapshot, pods={"demo-one": ()})
+    created = [action for action in decide(never_built, NOW).actions if isinstance(action, Create)]
+    assert [name_of(action.obj) for action in created if action.obj["kind"] == "RayCluster"] == ["demo-one"]
+
+
 def test_promotion_is_one_status_write_when_requests_get_through() -> None:
     snapshot = starting()
     (cluster,) = snapshot.clusters

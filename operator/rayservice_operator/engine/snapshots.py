@@ -13,6 +13,7 @@ from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.observers import Observers
 from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.store import Store
+from rayservice_operator.service.context import PENDING, role_name
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
 
@@ -70,7 +71,7 @@ class Snapshots:
             service=obj,
             config=self._config,
             clusters=clusters,
-            pods={name_of(cluster): self._pods(cluster) for cluster in clusters},
+            pods={name_of(cluster): self._pods(cluster) for cluster in clusters} | self._left_behind(obj, clusters),
             children=tuple(c for c in owned if c["kind"] not in {"RayCluster", "ControllerRevision", "Pod"}),
             endpoint_slices=tuple(slices),
             revisions=tuple(sorted(revisions, key=lambda revision: int(revision.get("revision") or 0))),
@@ -79,6 +80,13 @@ class Snapshots:
             rooms=self._surveyor.view(key),
             failure=self._failures.get(key),
         )
+
+    def _left_behind(self, service: Manifest, clusters: tuple[Manifest, ...]) -> dict[str, tuple[Manifest, ...]]:
+        """Pods of the pending cluster that the status names, where that cluster is gone before they are."""
+        name = role_name(service.get("status") or {}, PENDING)
+        if not name or name in map(name_of, clusters):
+            return {}
+        return {name: tuple(self._store.labelled("Pod", metadata(service).get("namespace", ""), name))}
 
     def _pods(self, cluster: Manifest) -> tuple[Manifest, ...]:
         """Pods that the RayCluster controls and that carry its label: what a user relabels is on its own."""

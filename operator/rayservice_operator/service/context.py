@@ -226,9 +226,10 @@ class Context:
 
     @property
     def pending_vanished(self) -> bool:
-        """Whether the pending cluster was there once and somebody deleted it."""
+        """Whether the pending cluster was there once and somebody deleted it: the status or its pods tell of it."""
         entry = self.stored.get(PENDING) or {}
-        return self.pending_name not in self.clusters and "rayClusterStatus" in entry
+        there_once = "rayClusterStatus" in entry or bool(self.snapshot.pods.get(self.pending_name))
+        return self.pending_name not in self.clusters and there_once
 
     @property
     def good_config(self) -> Config | None:

@@ -17,7 +17,7 @@ class ServiceSnapshot:
     """``service`` is the RayService as stored.
 
     clusters: RayClusters controlled by its UID, terminating ones too.
-    pods: pods of those clusters by RayCluster name.
+    pods: pods of those clusters by RayCluster name; also what a pending cluster that is gone has left.
     children: Services and others controlled by it; endpoint_slices: those of its Services.
     revisions: ControllerRevisions controlled by it, oldest first.
     observations: what the observers saw, by RayCluster name.
