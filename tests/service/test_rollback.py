@@ -31,6 +31,7 @@ from tests.service.builders import (
     raycluster,
     rayservice,
     serving,
+    unmoved,
 )
 
 GOOD, BAD = config_hash(), config_hash(OTHER_SERVE_CONFIG)
@@ -148,6 +149,34 @@ def test_retry_tries_it_once_more_and_remembers_that() -> None:
     assert failed_again.status["failedUpdate"]["retry"] == "1"
     back = decide(after(snapshot, failed_again, observations=again), NOW)
     assert pushed(back).config_hash == GOOD, "the same value is no new request"
+
+
+def hanging(**spec: Any) -> ServiceSnapshot:
+    """Ray has taken the new config, and its application stays DEPLOYING: its constructor does not return."""
+    snapshot = failing()
+    hung = looked(OTHER_SERVE_CONFIG, application("DEPLOYING", state="STARTING", text=OTHER_SERVE_CONFIG))
+    snapshot = dataclasses.replace(edited(snapshot, **spec), observations=hung)
+    return after(snapshot, decide(snapshot, NOW))
+
+
+def test_an_update_that_hangs_goes_back_at_the_progress_deadline() -> None:
+    snapshot = hanging(upgradeStrategy={"progressDeadlineSeconds": 600})
+    waiting = decide(unmoved(snapshot, 500), NOW)
+    assert waiting.status is not None
+    assert "failedUpdate" not in waiting.status
+    assert waiting.wake_at is not None
+    assert waiting.wake_at <= NOW + 102, "it comes back by itself when the time is over"
+
+    back = decide(unmoved(snapshot, 602), NOW)
+    assert back.status is not None
+    assert back.status["failedUpdate"]["rolledBackTo"] == GOOD
+    assert "progressDeadlineSeconds" in back.status["failedUpdate"]["message"]
+
+
+def test_without_a_progress_deadline_an_update_may_take_any_time() -> None:
+    decision = decide(unmoved(hanging(), 1e6), NOW)
+    assert decision.status is not None
+    assert "failedUpdate" not in decision.status
 
 
 @pytest.mark.parametrize("value", ["false", "False", " off "])

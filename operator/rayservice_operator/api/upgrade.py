@@ -99,7 +99,8 @@ class UpgradeStrategy(ApiModel):
     in_place: InPlaceOptions | None = None
     """Pace of InPlace."""
     progress_deadline_seconds: Annotated[Int32 | None, Field(json_schema_extra={"minimum": 1})] = None
-    """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays. Unset: no limit."""
+    """Seconds that an upgrade may take as a whole before it is aborted and the old cluster stays, or a hot update
+    before the serve config of before is put back. Unset: no limit."""
     paused: bool = False
     """Holds an upgrade where it is: none is begun, none takes over, and no deadline counts."""
     analysis: Analysis | None = None

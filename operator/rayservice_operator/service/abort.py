@@ -59,7 +59,6 @@ def limit(
         limits.append(
             Limit(context.now, f"its analysis {analysis.FAILURES[analysed.phase]}: {analysed.message}", analysed=True)
         )
-    spec: Manifest = context.service["spec"]
     upgrade = context.stored.get("upgrade") or {}
     # Just now, if the pause is still in the stored status.
     resumed = context.now if upgrade.get("paused") else from_rfc3339(upgrade.get("resumed")) or 0.0
@@ -67,9 +66,9 @@ def limit(
         why = f"it did not recover within {failed.seconds} s ({failed.field})"
         limits.append(Limit(max(failed.at, resumed + failed.seconds), why))
     started = from_rfc3339(upgrade.get("started")) if upgrade.get("to") == pending else None
-    seconds = _seconds((spec.get("upgradeStrategy") or {}).get("progressDeadlineSeconds"))
+    seconds = thresholds.progress_deadline_s(context.service)
     if started is not None and seconds:
-        why = f"the upgrade was not done within {seconds} s (upgradeStrategy.progressDeadlineSeconds)"
+        why = f"the upgrade was not done within {seconds} s ({thresholds.PROGRESS})"
         limits.append(Limit(max(started, resumed) + seconds, why))
     return min(limits, key=lambda known: known.at, default=None)
 
@@ -100,8 +99,3 @@ def given_up(context: Context, target: Target, plan: Plan, standing: Standing, r
         revision=former_revision(context, plan),
         analysed=reached.analysed,
     )
-
-
-def _seconds(value: object) -> int:
-    """A positive number of seconds; 0 for anything else, which validation has refused."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -59,7 +59,7 @@ class Picture:
     endpoints: ready pods behind the serve service; strangers: those of them that are not the active cluster's.
     timed_out: ``ray.io/initializing-timeout`` has passed.
     failed: what is remembered of a revision that failed (``rollback``, ``abort``).
-    give_up_at: epoch seconds at which the upgrade going on is aborted, as things stand.
+    give_up_at: epoch seconds at which the upgrade, or hot update, going on is given up, as things stand.
     look: whether there is room for what an upgrade needs.
     analysis: of the pending cluster, if it is to be analysed and that has begun.
     progress: what that cluster does, and since when nothing moves. recovery: what is done about trouble.

@@ -1,15 +1,17 @@
 """The net under a hot update: a serve config that fails gives way to the last good one, by itself.
 
 «Failed» is Ray's own word, DEPLOY_FAILED, about an application whose declaration the update changed, or one that is
-UNHEALTHY for ``deploymentUnhealthySecondThreshold`` without any progress. One that fails by itself, under a config that
-has worked for longer than that, is no reason to go back. What failed is remembered in the status by the
-hash of its config and not tried again until ``serveConfigV2`` changes or somebody asks for it. The memory is stored
-before anything is pushed, so an operator killed in between goes on from there.
+UNHEALTHY for ``deploymentUnhealthySecondThreshold`` without any progress. An update that neither ends nor fails, say
+because a constructor hangs, has failed at ``upgradeStrategy.progressDeadlineSeconds``, if that is set. One that fails
+by itself, under a config that has worked for longer than that threshold, is no reason to go back. What failed is
+remembered in the status by the hash of its config and not tried again until ``serveConfigV2`` changes or somebody asks
+for it. The memory is stored before anything is pushed, so an operator killed in between goes on from there.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Final
 
 from rayservice_operator.core.objects import Manifest
@@ -44,13 +46,31 @@ def failed_update(
     """
     if target.declared is None or view is None or view.observation is None or not net_wanted(context.service):
         return None
-    why = _gone_wrong(context, standing, progress)
+    why, troubled = _gone_wrong(context, standing, progress), _failed
+    if not why and _late(context, target, standing, progress):
+        seconds = thresholds.progress_deadline_s(context.service)
+        why, troubled = f"{standing.message} It was not done within {seconds} s ({thresholds.PROGRESS}).", _not_up
     before = _before(context, target.declared, progress)
     if not why or before is None:
         return None
-    if not _caused_by_the_update(target.declared.parsed, before.parsed, view.observation):
+    if not _caused_by_the_update(target.declared.parsed, before.parsed, view.observation, troubled):
         return None
     return record(context.service, context.now, why, config_hash=target.declared.hash, rolled_back_to=before.hash)
+
+
+def deadline(context: Context, target: Target | None, standing: Standing, progress: Progress) -> float | None:
+    """Epoch seconds at which the hot update going on counts as failed if it has not ended; None for no such time."""
+    seconds, good = thresholds.progress_deadline_s(context.service), context.good_config
+    if target is None or target.failed or target.declared is None or good is None or good.hash == target.declared.hash:
+        return None
+    if seconds is None or progress.began is None or standing.phase is not Phase.DEPLOYING:
+        return None
+    return progress.began + seconds if net_wanted(context.service) else None
+
+
+def _late(context: Context, target: Target, standing: Standing, progress: Progress) -> bool:
+    limit = deadline(context, target, standing, progress)
+    return limit is not None and context.now >= limit
 
 
 def _gone_wrong(context: Context, standing: Standing, progress: Progress) -> str:
@@ -87,13 +107,15 @@ def stage(target: Target, standing: Standing, *, upgrading: bool) -> Stage:
     return Stage.GOING_BACK if standing.phase in _GOING else Stage.BACK
 
 
-def _caused_by_the_update(new: ServeConfig, before: ServeConfig, observation: ServeObservation) -> bool:
-    """Whether an application that failed is declared otherwise than before, or was not declared at all."""
+def _caused_by_the_update(
+    new: ServeConfig, before: ServeConfig, observation: ServeObservation, troubled: Callable[[ApplicationView], bool]
+) -> bool:
+    """Whether a troubled application is declared otherwise than before, or was not declared at all."""
     former = dict(before.applications())
     return any(
         declared != former.get(name)
         for name, declared in new.applications()
-        if name in observation.applications and _failed(observation.applications[name])
+        if name in observation.applications and troubled(observation.applications[name])
     )
 
 
@@ -102,3 +124,7 @@ _FAILED: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 def _failed(application: ApplicationView) -> bool:
     return application.status in _FAILED or any(d.status in _FAILED for d in application.deployments.values())
+
+
+def _not_up(application: ApplicationView) -> bool:
+    return application.status != "RUNNING"

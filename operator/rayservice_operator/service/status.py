@@ -105,7 +105,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         strangers=len(behind - endpoint_pods(context, plan.active)) if plan.active else 0,
         timed_out=_timed_out(context, plan),
         failed=gone_wrong,
-        give_up_at=limit.at if limit else None,
+        give_up_at=limit.at if limit else _back_at(context, target, plan, stands, moving),
         look=gate.look(context, plan),
         analysis=analysed,
         progress=moving,
@@ -157,6 +157,12 @@ def _failed(
     if plan.pending or plan.roll:
         return None
     return rollback.failed_update(context, target, context.live(plan.active), stands, moving)
+
+
+def _back_at(
+    context: Context, target: Target | None, plan: Plan, stands: Standing, moving: progress.Progress
+) -> float | None:
+    return None if plan.pending or plan.roll else rollback.deadline(context, target, stands, moving)
 
 
 def _timed_out(context: Context, plan: Plan) -> bool:

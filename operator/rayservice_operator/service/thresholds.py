@@ -16,6 +16,7 @@ from rayservice_operator.service.progress import Progress
 
 DEPLOYMENT: Final = "deploymentUnhealthySecondThreshold"
 SERVICE: Final = "serviceUnhealthySecondThreshold"
+PROGRESS: Final = "upgradeStrategy.progressDeadlineSeconds"
 DEFAULTS_S: Final = {DEPLOYMENT: 300, SERVICE: 900}
 """Seconds where the field is unset; KubeRay's of the time when it acted on them."""
 
@@ -33,6 +34,12 @@ def seconds_of(service: Manifest, field: str) -> int:
     """The threshold in force, in seconds; the default for what is no positive number."""
     value = service["spec"].get(field)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else DEFAULTS_S[field]
+
+
+def progress_deadline_s(service: Manifest) -> int | None:
+    """Seconds that a rollout may take as a whole, whatever moves; None for no limit."""
+    value = (service["spec"].get("upgradeStrategy") or {}).get("progressDeadlineSeconds")
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def deployment_limit(service: Manifest, progress: Progress) -> Limit | None:
