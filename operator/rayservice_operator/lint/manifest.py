@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 from rayservice_operator.api import names
@@ -19,6 +19,7 @@ from rayservice_operator.lint.rules import refused
 from rayservice_operator.lint.subject import Subject
 from rayservice_operator.lint.table import BY_NAME, IGNORE, RULES, UNKNOWN_RULE
 from rayservice_operator.serveconfig.canonical import ServeConfig, ServeConfigError, parse
+from rayservice_operator.serveconfig.check import check
 
 KINDS: Final = frozenset({"RayService", "RayCluster"})
 
@@ -46,8 +47,8 @@ def ignored_by(manifest: Manifest) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
-def _once(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Of two errors about the same place, the first: the rules that know more come first."""
+def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Of two errors about the same place, the first: rules that know more come before those that know less."""
     wrong: set[Path] = set()
     for finding in findings:
         if finding.severity is Severity.ERROR:
@@ -75,8 +76,13 @@ def _findings(manifest: Manifest) -> Iterator[Finding]:
     else:
         yield from refused.findings(manifest, validate_raycluster(manifest, parsed, from_service=False))
     subject = Subject(manifest, parsed, config.document if config else None)
-    for rule in RULES:
-        yield from rule.findings(subject)
+    told = [finding for rule in RULES for finding in rule.findings(subject)]
+    yield from told
+    if subject.document is not None:
+        version = subject.ray_version
+        known = {finding.path for finding in told}
+        schema = check(subject.document, ".".join(str(part) for part in version) if version else None)
+        yield from (finding for finding in schema if finding.path not in known)
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from rayservice_operator.lint.rules import (
     refused,
     room,
     scaling,
+    schema,
     secrets,
     tasks,
     unused,
@@ -54,7 +55,7 @@ _ABOUT_LINT: Final[tuple[Rule, ...]] = (
 )
 
 GROUPS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
-    ("What the operator or Ray refuses", refused.RULES),
+    ("What the operator or Ray refuses", (*refused.RULES, *schema.RULES)),
     ("What does not fit on the cluster", (*fit.RULES, *room.RULES)),
     ("Autoscaling", scaling.RULES),
     ("Large language models", llm.RULES),
