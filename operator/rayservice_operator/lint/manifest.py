@@ -26,7 +26,7 @@ KINDS: Final = frozenset({"RayService", "RayCluster"})
 
 def is_ours(manifest: Manifest) -> bool:
     """Whether there are rules for it: a RayService or RayCluster."""
-    return manifest.get("kind") in KINDS and as_text(manifest.get("apiVersion")).startswith(f"{names.GROUP}/")
+    return as_text(manifest.get("kind")) in KINDS and as_text(manifest.get("apiVersion")).startswith(f"{names.GROUP}/")
 
 
 def lint_manifest(manifest: Manifest, *, ignore: Collection[str] = ()) -> list[Finding]:
@@ -48,13 +48,16 @@ def ignored_by(manifest: Manifest) -> frozenset[str]:
 
 
 def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Of two errors about the same place, the first: rules that know more come before those that know less."""
-    wrong: set[Path] = set()
-    for finding in findings:
+    """Of two errors about the same place the first, as rules that know more come first; and no hint beside an error."""
+    found = list(findings)
+    wrong = {finding.path for finding in found if finding.severity is Severity.ERROR}
+    told: set[Path] = set()
+    for finding in found:
+        repeated = finding.severity is Severity.ERROR and finding.path in told
+        if repeated or (finding.severity is Severity.HINT and finding.path in wrong):
+            continue
         if finding.severity is Severity.ERROR:
-            if finding.path in wrong:
-                continue
-            wrong.add(finding.path)
+            told.add(finding.path)
         yield finding
 
 

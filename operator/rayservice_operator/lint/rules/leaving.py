@@ -9,7 +9,7 @@ from rayservice_operator.cluster import drain
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint.nodes import GPU
 from rayservice_operator.lint.reading import as_count, as_map, as_number, plain
-from rayservice_operator.lint.room_for import capacity
+from rayservice_operator.lint.room_for import capacity, gpus, gpus_at_least
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import Subject
 
