@@ -63,8 +63,9 @@ def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 def _findings(manifest: Manifest) -> Iterator[Finding]:
     yield from _about_the_object(manifest)
-    yield from _about_metadata(manifest)
-    if any(not isinstance(value, dict) for _, value in _metadata(manifest)):
+    unreadable = list(_about_metadata(manifest))
+    yield from unreadable
+    if unreadable:
         return
     parsed: RayService | RayCluster
     try:
@@ -125,3 +126,8 @@ def _about_metadata(manifest: Manifest) -> Iterator[Finding]:
         if not isinstance(value, dict):
             fix = "Write `key: value` lines, indented under the field"
             yield Finding(refused.FIELD_TYPE, Severity.ERROR, path, "must be a mapping", fix)
+        elif len(path) > 1:
+            for key, text in value.items():
+                if not isinstance(text, str | None):
+                    fix = "Write it in quotes"
+                    yield Finding(refused.FIELD_TYPE, Severity.ERROR, (*path, key), "must be text", fix)

@@ -127,7 +127,7 @@ def _amounts(params: Mapping[str, str], group: GroupView) -> tuple[dict[str, flo
 
 def _parsed(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        return as_number(float(text)) if text else None
     except ValueError:
         return None
 

@@ -34,7 +34,7 @@ def ordinary(needs: Mapping[str, float]) -> dict[str, float]:
 def on_one(node: Node, needs: Mapping[str, float]) -> float:
     """How many times ``needs`` fits on one pod; infinite where nobody knows."""
     offers = [(node.offers(key), need) for key, need in needs.items()]
-    return min((math.inf if has is None else math.floor(has / need + 1e-9) for has, need in offers), default=math.inf)
+    return min((math.inf if has is None else _whole(has / need) for has, need in offers), default=math.inf)
 
 
 def gpus(nodes: Sequence[Node]) -> float | None:
@@ -49,6 +49,11 @@ def gpus_at_least(work: Workload) -> float:
     return work.needs.get(GPU, 0.0) * (1 if work.least is None else work.least)
 
 
+def _whole(number: float) -> float:
+    """Rounded down, but not for the sake of a sum of decimal fractions that should be whole."""
+    return math.floor(number + 1e-9) if number < 1e15 else math.inf
+
+
 def _times(count: float, amount: float) -> float:
     return count * amount if count and amount else 0.0
 
@@ -58,4 +63,4 @@ def _in_total(key: str, need: float, nodes: Sequence[Node], counts: Sequence[flo
     if any(has is None and count for has, count in offers):
         return math.inf
     there = sum(_times(count, has or 0.0) for has, count in offers)
-    return there if there == math.inf else math.floor(there / need + 1e-9)
+    return _whole(there / need)

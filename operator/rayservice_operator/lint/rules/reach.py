@@ -19,8 +19,16 @@ _GRPC_PORT: Final = 9000
 _LEAST_OBJECT_STORE: Final = 75 * 1024 * 1024  # Ray 2.60, OBJECT_STORE_MINIMUM_MEMORY_BYTES
 
 
+def _exposed(subject: Subject) -> dict[str, int]:
+    """Ports of the serve service by name; none where the head's cannot be read."""
+    if not subject.nodes:
+        return {}
+    ports = as_list(subject.view.head.ray_container.get("ports"))
+    return serve_ports(subject.view) if all(as_count(as_map(p).get("containerPort")) for p in ports) else {}
+
+
 def _host(subject: Subject) -> Iterator[Problem]:
-    host = as_map(as_map(subject.document).get("http_options")).get("host")
+    host = as_text(as_map(as_map(subject.document).get("http_options")).get("host"))
     if host in _LOOPBACK:
         problem = f"is {host}: the proxies answer nobody outside of their pod"
         yield Problem((*SERVE_CONFIG, "http_options", "host"), problem, "Write 0.0.0.0, or remove it")
@@ -29,9 +37,9 @@ def _host(subject: Subject) -> Iterator[Problem]:
 def _http_port(subject: Subject) -> Iterator[Problem]:
     options = as_map(as_map(subject.document).get("http_options"))
     port = as_count(options.get("port"))
-    if subject.document is None or not subject.nodes:
+    if subject.document is None:
         return
-    exposed = serve_ports(subject.view).get("serve")
+    exposed = _exposed(subject).get("serve")
     wanted = _SERVE_PORT if port is None else port
     if exposed is not None and exposed != wanted:
         path = (*SERVE_CONFIG, "http_options", "port") if port is not None else SERVE_CONFIG
@@ -49,11 +57,12 @@ def _grpc(subject: Subject) -> Iterator[Problem]:
 
 def _grpc_port(subject: Subject) -> Iterator[Problem]:
     options = as_map(as_map(subject.document).get("grpc_options"))
-    if not as_list(options.get("grpc_servicer_functions")) or not subject.nodes:
+    exposed = _exposed(subject)
+    if not as_list(options.get("grpc_servicer_functions")) or not exposed:
         return
     given = as_count(options.get("port"))
     port = _GRPC_PORT if given is None else given
-    if subject.service is not None and port not in serve_ports(subject.view).values():
+    if subject.service is not None and port not in exposed.values():
         extra = as_list(as_map(as_map(subject.service.serve_service).get("spec")).get("ports"))
         if any(port in (as_map(item).get("targetPort"), as_map(item).get("port")) for item in extra):
             return
