@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
@@ -11,14 +10,14 @@ from rayservice_operator.api import names
 from rayservice_operator.api.raycluster import RayCluster, parse_raycluster
 from rayservice_operator.api.rayservice import RayService, parse_rayservice
 from rayservice_operator.api.specerror import SpecError
-from rayservice_operator.api.validation import validate_raycluster, validate_rayservice
+from rayservice_operator.api.validation import serve_config, validate_raycluster, validate_rayservice
 from rayservice_operator.core.findings import Finding, Path, Severity
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.lint.reading import as_map, as_text
 from rayservice_operator.lint.rules import refused
 from rayservice_operator.lint.subject import Subject
 from rayservice_operator.lint.table import BY_NAME, IGNORE, RULES, UNKNOWN_RULE
-from rayservice_operator.serveconfig.canonical import ServeConfig, ServeConfigError, parse
+from rayservice_operator.serveconfig.canonical import ServeConfig
 from rayservice_operator.serveconfig.check import check
 
 KINDS: Final = frozenset({"RayService", "RayCluster"})
@@ -73,13 +72,13 @@ def _findings(manifest: Manifest) -> Iterator[Finding]:
     except SpecError as error:
         yield from refused.findings(manifest, error.violations, refused.FIELD_TYPE)
         return
-    config: ServeConfig | None = None
+    config = None
     if isinstance(parsed, RayService):
-        config = _read(parsed.spec.serve_config_v2)
+        config = serve_config.read(parsed.spec.serve_config_v2)
         yield from refused.findings(manifest, validate_rayservice(manifest, parsed))
     else:
         yield from refused.findings(manifest, validate_raycluster(manifest, parsed, from_service=False))
-    subject = Subject(manifest, parsed, config.document if config else None)
+    subject = Subject(manifest, parsed, config.document if isinstance(config, ServeConfig) else None)
     told = [finding for rule in RULES for finding in rule.findings(subject)]
     yield from told
     if subject.document is not None:
@@ -87,15 +86,6 @@ def _findings(manifest: Manifest) -> Iterator[Finding]:
         known = {finding.path for finding in told}
         schema = check(subject.document, ".".join(str(part) for part in version) if version else None)
         yield from (finding for finding in schema if finding.path not in known)
-
-
-@functools.lru_cache(maxsize=64)
-def _read(text: str) -> ServeConfig | None:
-    """The serve config; None for one that cannot be read, which validation says."""
-    try:
-        return parse(text)
-    except ServeConfigError:
-        return None
 
 
 def _about_the_object(manifest: Manifest) -> Iterator[Finding]:

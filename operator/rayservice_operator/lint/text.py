@@ -6,9 +6,10 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from rayservice_operator.api.validation import serve_config
 from rayservice_operator.core.findings import Finding, Position, Severity
 from rayservice_operator.lint.manifest import is_ours, lint_manifest
-from rayservice_operator.serveconfig.canonical import ServeConfigError, parse
+from rayservice_operator.serveconfig.canonical import ServeConfigError
 from rayservice_operator.serveconfig.source import SERVE_CONFIG, SourceDocument, SourceError, load_manifests
 
 _FROM_START: Final = Position(1, 1)
@@ -51,10 +52,9 @@ def _serve_config_text(document: SourceDocument) -> Finding | None:
     text = spec.get("serveConfigV2") if isinstance(spec, dict) else None
     if document.manifest.get("kind") != "RayService" or not isinstance(text, str):
         return None
-    try:
-        parse(text)
-    except ServeConfigError as error:
-        return document.finding(error) if error.position is not None else None
+    config = serve_config.read(text)
+    if isinstance(config, ServeConfigError) and config.position is not None:
+        return document.finding(config)
     return None
 
 
