@@ -4,8 +4,9 @@
 
 ``YAML``: reading the manifest and the serve config inside. ``rules``: everything after that, ``lint_manifest`` with
 the text of the serve config read already. ``file``: ``lint_text`` as a whole, a new text each time, places included.
-Each number is the least of several runs, in milliseconds of CPU time; ``per deployment`` is of ``rules``, in microseconds, and
-stays the same when the cost is linear. ``ruined``: the rules on a manifest in which each deployment has faults.
+Each number is the least of several runs, in milliseconds of CPU time; ``per deployment`` is of ``rules``, in
+microseconds, and stays the same when the cost is linear. ``ruined``: the rules on a manifest in which each deployment
+has faults.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Final
 from rayservice_operator.cluster.services import serve_ports
 from rayservice_operator.cluster.view import version_of_image
 from rayservice_operator.core.findings import Severity
-from rayservice_operator.lint.nodes import GPU, MEMORY
+from rayservice_operator.lint.nodes import GPU, MEMORY, claims_devices
 from rayservice_operator.lint.reading import as_count, as_list, as_map, as_text, plain
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import SERVE_CONFIG, Subject
@@ -121,7 +121,7 @@ def _gpu_limit(subject: Subject) -> Iterator[Problem]:
         declared = node.group.spec.ray_start_params.get("num-gpus") or node.group.spec.resources.get("GPU")
         if not declared or declared.strip('"') == "0" or GPU in node.unknown or _has_device(node.group.ray_container):
             continue
-        if node.group.pod_spec.get("resourceClaims") or node.group.pod_spec.get("runtimeClassName"):
+        if claims_devices(node.group):
             continue
         params = "num-gpus" in node.group.spec.ray_start_params
         path = (*node.path, "rayStartParams", "num-gpus") if params else (*node.path, "resources", "GPU")
