@@ -15,10 +15,10 @@ from rayservice_operator.core.findings import Finding, Path, Severity
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.lint.reading import as_map, as_text
 from rayservice_operator.lint.rules import refused
+from rayservice_operator.lint.rules.schema import findings as schema_findings
 from rayservice_operator.lint.subject import Subject
 from rayservice_operator.lint.table import BY_NAME, IGNORE, RULES, UNKNOWN_RULE
 from rayservice_operator.serveconfig.canonical import ServeConfig
-from rayservice_operator.serveconfig.check import check
 
 KINDS: Final = frozenset({"RayService", "RayCluster"})
 
@@ -84,7 +84,7 @@ def _findings(manifest: Manifest) -> Iterator[Finding]:
     if subject.document is not None:
         version = subject.ray_version
         known = {finding.path for finding in told}
-        schema = check(subject.document, ".".join(str(part) for part in version) if version else None)
+        schema = schema_findings(subject, ".".join(str(part) for part in version) if version else None)
         yield from (finding for finding in schema if finding.path not in known)
 
 

@@ -5,11 +5,45 @@ The severity of a finding is the model's; the one here is the usual one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from rayservice_operator.core.findings import Severity
+from rayservice_operator.core.findings import Finding, Path, Severity
+from rayservice_operator.lint.reading import Map, as_map
 from rayservice_operator.lint.rule import Rule
+from rayservice_operator.lint.subject import Subject
 from rayservice_operator.serveconfig import check
+
+
+def findings(subject: Subject, ray_version: str | None) -> Iterator[Finding]:
+    """What the model says about the serve config, and about the options of deployments among a builder's arguments."""
+    if subject.document is None:
+        return
+    yield from check.check(subject.document, ray_version)
+    for deployment in subject.deployments:
+        if deployment.workload.llm is not None:
+            yield from _options(deployment.data, deployment.path, ray_version)
+    for app in subject.apps:
+        args = as_map(app.data.get("args"))
+        if any(deployment.workload.llm is not None for deployment in subject.by_app[app.path]):
+            key = "ingress_deployment_config"
+            yield from _options(as_map(args.get(key)), app.at("args", key), ray_version)
+
+
+_STAND_IN: Final[Path] = (*check.ROOT, "applications", 0, "deployments", 0)
+
+
+def _options(data: Map, path: Path, ray_version: str | None) -> Iterator[Finding]:
+    """``ray.serve.llm`` hands them to ``serve.deployment``: they are judged as an entry of ``deployments`` would be."""
+    if not data:
+        return
+    entry = {"name": "model", **data}
+    application = {"name": "default", "import_path": "module:app", "deployments": [entry]}
+    for finding in check.check({"applications": [application]}, ray_version):
+        if finding.path[: len(_STAND_IN)] == _STAND_IN:
+            yield replace(finding, path=(*path, *finding.path[len(_STAND_IN) :]))
+
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
