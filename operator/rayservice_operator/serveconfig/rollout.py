@@ -98,8 +98,8 @@ def of_changed(
         return Replicas(old, new, None if reach.rank >= Reach.REPLICA.rank else 0, gpus=gpus)
     more, fewer = max(0, new - old), max(0, old - new)
     if reach in (Reach.RESTART, Reach.REBUILD):
-        away, surge = pace(after, min(old, new))
-        return Replicas(old, new, max(old, new), away, max(more, surge), gpus)
+        away, surge = pace(after, new)
+        return Replicas(old, new, max(old, new), min(away, old), max(0, new + surge - old), gpus)
     if reach is Reach.RECONFIGURE:
         return Replicas(old, new, max(old, new), batch(after, min(old, new)), more, gpus)
     touched = max(old, new) if reach is Reach.REPLICA else max(more, fewer)
