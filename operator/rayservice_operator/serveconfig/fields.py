@@ -86,6 +86,12 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "applications[].autoscaling_policy": None,
     "applications[].args": {},
     "applications[].runtime_env": {},
+    "applications[].deployments[].backpressure_config.status_code": 503,
+    "applications[].deployments[].backpressure_config.retry_after_s": None,
+    "applications[].deployments[].autoscaling_config.metrics_interval_s": 10,
+    "applications[].deployments[].autoscaling_config.look_back_period_s": 30,
+    "applications[].deployments[].gang_scheduling_config.gang_placement_strategy": "PACK",
+    "applications[].deployments[].gang_scheduling_config.runtime_failure_policy": "RESTART_GANG",
 }
 """What Ray's schema puts in the place of a field that is not set, where that is not left to the application's code."""
 

@@ -96,11 +96,8 @@ def _deployment(app: AppEffect, deployment: DeploymentEffect, serves: bool) -> I
     )
     because = f", because of {', '.join(cause.key for cause in strongest)}" if strongest else ""
     why = f" {strongest[0].why}" if strongest else ""
-    yield " ".join(
-        filter(
-            None, (f"{name} {does}{because}.{why}", _numbers(deployment.replicas), _waits(deployment) if serves else "")
-        )
-    )
+    parts = [f"{name} {does}{because}.{why}", _numbers(deployment.replicas), _waits(deployment) if serves else ""]
+    yield " ".join(part for part in parts if part)
     for cause in causes:
         if cause.reach is Reach.IGNORED and cause not in strongest:
             yield f"{name}, {cause.key}: {cause.reach}. {cause.why}"
