@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,25 +37,29 @@ class Change:
         return self.after is ABSENT
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "", skip: str = "") -> list[Change]:
+def changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "", skip: Collection[str] = ()
+) -> list[Change]:
     """Fields below ``prefix`` (a path of the table with its dot) that differ, in the order of ``after``.
 
-    skip: a field that is compared by somebody else.
+    skip: fields that are compared by somebody else.
     """
     return list(_walk(before, after, prefix, "", skip))
 
 
-def _walk(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, label: str, skip: str) -> Iterator[Change]:
+def _walk(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, label: str, skip: Collection[str]
+) -> Iterator[Change]:
     for name in (*after, *(name for name in before if name not in after)):
-        if name == skip:
+        if name in skip:
             continue
         path, key = f"{prefix}{name}", f"{label}{name}"
         old, new = before.get(name, ABSENT), after.get(name, ABSENT)
         if _is_group(path, old, new):
-            yield from _walk(_mapping(old), _mapping(new), f"{path}.", f"{key}.", "")
+            yield from _walk(_mapping(old), _mapping(new), f"{path}.", f"{key}.", ())
         elif _are_rows(path, old, new):
             for index, (one, other) in enumerate(zip(old, new, strict=True)):
-                yield from _walk(one, other, f"{path}[].", f"{key}[{index}].", "")
+                yield from _walk(one, other, f"{path}[].", f"{key}[{index}].", ())
         elif not same(path, old, new):
             yield Change(path, key, old, new, FIELDS.get(path))
 

@@ -125,7 +125,7 @@ def effect(
 
     seen: what runs now, from the status; it also names deployments that no config lists.
     """
-    top = [_cause(change) for change in changes(before, after, skip="applications")]
+    top = [_cause(change) for change in changes(before, after, skip=("applications",))]
     old, new = (
         _by_name(before.get("applications"), DEFAULT_APP_NAME),
         _by_name(after.get("applications"), DEFAULT_APP_NAME),
@@ -183,9 +183,11 @@ class _App:
     def effect(self) -> AppEffect:
         old, new = (_by_name(app.get("deployments"), "") for app in (self.before, self.after))
         names = (*new, *(n for n in old if n not in new), *(n for n in self.known if n not in old and n not in new))
-        diffs = {n: changes(old.get(n, {}), new.get(n, {}), DEPLOYMENT, skip="name") for n in names}
+        diffs = {n: changes(old.get(n, {}), new.get(n, {}), DEPLOYMENT, skip=("name",)) for n in names}
         rebuilt = _code(self.before) != _code(self.after)
-        causes = [self._own(change) for change in changes(self.before, self.after, APPLICATION, skip="deployments")]
+        causes = [
+            self._own(change) for change in changes(self.before, self.after, APPLICATION, skip=("name", "deployments"))
+        ]
         if rebuilt and not any(c.reach is Reach.REBUILD for c in causes) and not any(map(_hashed, diffs.values())):
             causes.append(Cause("deployments", Reach.REBUILD, _REORDERED))
         deployments = tuple(
@@ -305,7 +307,7 @@ def _hashed(diff: list[Change]) -> bool:
 
 def _code(app: Mapping[str, Any]) -> str:
     """What Ray hashes as the application's code version."""
-    deployments = [d for d in app.get("deployments") or () if isinstance(d, Mapping)]
+    deployments = _rows(app.get("deployments"))
     scaling = [d.get("autoscaling_config") for d in deployments]
     return text(
         {
@@ -338,8 +340,11 @@ def _is_auto(declared: Declaration) -> bool:
 
 
 def _by_name(entries: Any, default: str) -> dict[str, Mapping[str, Any]]:
-    rows = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    return {str(row.get("name", default)): row for row in rows}
+    return {str(row.get("name", default)): row for row in _rows(entries)}
+
+
+def _rows(entries: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def _percent(value: Any) -> float | None:
