@@ -42,7 +42,7 @@ def fields(part: str) -> Iterator[str]:
 
 
 def _named(paths: list[str]) -> str:
-    """``a`` and all in it, ``b.c``, ``.d``: what is inside of a path that is named, or beside it, is not written out."""
+    """``a`` and all in it, ``b.c``, ``.d``: what is inside of a path that is named, or beside it, is shortened."""
     told: list[str] = []
     former = ""
     for path in paths:

@@ -25,6 +25,7 @@ from rayservice_operator.service.strategies import incremental, needs, recreate
 from rayservice_operator.service.strategies.base import Plan
 
 _NOTHING: Final = Preview(Kind.NOTHING, "Nothing changes.")
+_UNTOUCHED: Final = "No pod and no replica is touched."
 _WITH_IT: Final = "The change of the serve config comes with the new cluster; the old one keeps its own."
 
 
@@ -101,6 +102,8 @@ class _Case:
             told = self._same_cluster(self.after.active)
         else:
             told = self._other_cluster(self.after.active)
+        if self.plan.hold is not None and told.kind in _BEGINNINGS and not self.plan.pending:
+            told = replace(told, headline=f"Held back for now. Then: {told.headline}")
         return replace(told, notes=(*going, *told.notes, *(s for s in settings if s not in told.notes)))
 
     def _as_before(self) -> bool:
@@ -118,11 +121,13 @@ class _Case:
     def _only_settings(self, settings: tuple[str, ...]) -> Preview:
         assert self.before is not None
         if settings:
-            return Preview(Kind.SETTINGS, "No pod and no replica is touched.")
+            return Preview(Kind.SETTINGS, _UNTOUCHED)
         if told := notes.metadata(self.before.service, self.after.service):
-            return Preview(
-                Kind.METADATA, "Only labels or annotations change: no pod and no replica is touched.", notes=told
+            asks = notes.asks(self.before.service, self.after.service)
+            words = (
+                "Only annotations and labels change." if asks else f"Only annotations or labels change. {_UNTOUCHED}"
             )
+            return Preview(Kind.METADATA, words, notes=told)
         return _NOTHING
 
     def _without_cluster(self) -> Preview:
@@ -199,12 +204,13 @@ class _Case:
     def _goes_on(self, pending: ClusterView) -> Preview:
         """The change fits the cluster that is coming up: that one takes it over."""
         told = self._pushed(pending, status.pending_config(self.after, self.target, self.plan))
+        pods, gpus = cluster.growth(pending.manifest["spec"], self.target.cluster_spec, self.after.config)
         return replace(
             told,
             kind=Kind.UPGRADE_GOES_ON,
             headline=f"{notes.named(pending.name)}, which is coming up, takes the change over before it serves.",
             fields=cluster.in_place(self.after, self.target, self.plan),
-            impact=replace(told.impact, requests=Requests.SERVED, dips=False),
+            impact=replace(told.impact, requests=Requests.SERVED, dips=False, extra_pods=pods, extra_pod_gpus=gpus),
         )
 
     def new_cluster(self, active: ClusterView, told: Preview) -> Preview:
@@ -213,6 +219,15 @@ class _Case:
         wanted = self.plan.begins or needs.of_second_cluster(self.after, self.target)
         pods, gpus = cluster.size(wanted)
         later = (_WITH_IT,) if self._config_differs(active) else ()
+        if self.plan.pending in self.after.clusters:
+            return replace(
+                told,
+                kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
+                headline=f"{notes.named(self.plan.pending)}, which served before and is still there, takes over again "
+                f"once it is proven; then {notes.named(active.name)} goes.",
+                impact=Impact(replicas=None, pods=self._pods(active)),
+                notes=(*told.notes, *later),
+            )
         how = "takes over capacity and requests in steps" if steps else "takes over once it is proven"
         return replace(
             told,
@@ -305,6 +320,8 @@ def _targets(view: ClusterView) -> Targets:
         for name, app in applications.items()
     }
 
+
+_BEGINNINGS: Final = frozenset({Kind.NEW_CLUSTER, Kind.INCREMENTAL, Kind.ROLL, Kind.RECREATE})
 
 _UPGRADES: Final[dict[str, Callable[[_Case, ClusterView, Preview], Preview]]] = {
     "NewCluster": _Case.new_cluster,

@@ -69,13 +69,20 @@ def scene(before: Manifest, after: Manifest, live: Live) -> Scene:
     if not live.clusters:
         made, exact = _stand_ins(stored, live, _cluster_spec(after))
         seen = replace(live, clusters=made)
-    meta = metadata(stored)
-    edited = {
-        **after,
-        "metadata": {**meta, **metadata(after), "uid": uid_of(stored), "generation": generation_of(stored) + 1},
-        "status": stored["status"],
-    }
+    edited = {**after, "metadata": _metadata(stored, after), "status": stored["status"]}
     return Scene(_context(stored, seen), _context(edited, seen), exact)
+
+
+def _metadata(stored: Manifest, after: Manifest) -> Manifest:
+    """Of the stored object, with the labels and annotations of ``after``.
+
+    A file says nothing of those that somebody else has set, so they stay; an object has all of them.
+    """
+    told = dict(metadata(after))
+    if not uid_of(after):
+        for key in ("labels", "annotations"):
+            told[key] = {**(metadata(stored).get(key) or {}), **(told.get(key) or {})}
+    return {**metadata(stored), **told, "uid": uid_of(stored), "generation": generation_of(stored) + 1}
 
 
 def alone(after: Manifest, live: Live) -> Context:

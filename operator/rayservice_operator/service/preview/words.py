@@ -24,6 +24,9 @@ _DOES: Final[dict[Reach, str]] = {
     Reach.REBUILD: "is built anew and restarts all its replicas, a few at a time",
     Reach.REFUSED: "is refused by Ray, and with it the whole config",
 }
+_TAKEN_OVER: Final = frozenset({"in place", "upgrade goes on"})
+"""Kinds whose fields are taken over by a running cluster; with the others they are the reason."""
+
 _REQUESTS: Final[dict[Requests, str]] = {
     Requests.SERVED: "",
     Requests.WAIT: "Requests wait meanwhile.",
@@ -41,9 +44,10 @@ def _lines(told: Preview) -> Iterator[str]:
     for violation in told.violations:
         yield f"{violation}."
     if told.fields:
-        yield f"Of rayClusterConfig: {', '.join(told.fields)}."
+        because = "Fields" if told.kind in _TAKEN_OVER else "Because"
+        yield f"{because} of rayClusterConfig: {', '.join(told.fields)}."
     if told.impact.extra_pods and told.needs and told.needs not in told.headline:
-        yield f"It needs {told.needs} beside what runs."
+        yield f"It needs {told.needs}{'' if 'beside' in told.needs else ' beside what runs'}."
     yield from told.notes
     if told.config is not None:
         yield from of_config(told.config, serves=told.impact.requests is not Requests.SERVED)
@@ -104,6 +108,9 @@ def _deployment(app: AppEffect, deployment: DeploymentEffect, serves: bool) -> I
 
 
 def _waits(deployment: DeploymentEffect) -> str:
+    if deployment.requests is Requests.WAIT and deployment.reach is Reach.RECONFIGURE:
+        single = "With a single replica, requests" if deployment.replicas.touched is None else "Requests"
+        return f"{single} wait while that runs."
     if deployment.requests is Requests.WAIT and deployment.replicas.touched is None:
         return "With a single replica and no surge, requests wait meanwhile."
     if deployment.requests is Requests.WAIT and deployment.reach in (Reach.RESTART, Reach.REBUILD):
