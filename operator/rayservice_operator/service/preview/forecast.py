@@ -124,9 +124,8 @@ class _Case:
             return Preview(Kind.SETTINGS, _UNTOUCHED)
         if told := notes.metadata(self.before.service, self.after.service):
             asks = notes.asks(self.before.service, self.after.service)
-            words = (
-                "Only annotations and labels change." if asks else f"Only annotations or labels change. {_UNTOUCHED}"
-            )
+            words = "Only annotations or labels change."
+            words = words if asks else f"{words} {_UNTOUCHED}"
             return Preview(Kind.METADATA, words, notes=told)
         return _NOTHING
 
@@ -219,7 +218,8 @@ class _Case:
         wanted = self.plan.begins or needs.of_second_cluster(self.after, self.target)
         pods, gpus = cluster.size(wanted)
         later = (_WITH_IT,) if self._config_differs(active) else ()
-        if self.plan.pending in self.after.clusters:
+        former = self.before.pending_name if self.before is not None else ""
+        if self.plan.pending in self.after.clusters and self.plan.pending != former:
             return replace(
                 told,
                 kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
@@ -228,11 +228,12 @@ class _Case:
                 impact=Impact(replicas=None, pods=self._pods(active)),
                 notes=(*told.notes, *later),
             )
+        first = "Once requests have gone back to the active cluster, a" if self.plan.back else "A"
         how = "takes over capacity and requests in steps" if steps else "takes over once it is proven"
         return replace(
             told,
             kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
-            headline=f"A new cluster comes up beside {notes.named(active.name)} and {how}; then the old one goes.",
+            headline=f"{first} new cluster comes up beside {notes.named(active.name)} and {how}; then the old one goes.",
             needs=str(wanted),
             impact=Impact(
                 replicas=None, pods=self._pods(active), extra_pods=pods, extra_pod_gpus=gpus, requests=Requests.SERVED

@@ -7,7 +7,7 @@ from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest, annotations_of, labels_of
-from rayservice_operator.service import undo
+from rayservice_operator.service import undo, verbs
 from rayservice_operator.service.context import Context
 from rayservice_operator.service.preview.scene import ASSUMED
 from rayservice_operator.service.roll import Phase
@@ -82,7 +82,7 @@ def under_way(before: Context, after: Context, plan: Plan) -> tuple[str, ...]:
     told: list[str] = []
     phase = (before.stored.get("upgrade") or {}).get("phase")
     if before.pending_name:
-        became = _fate(before.pending_name, plan)
+        became = _fate(before.pending_name, after, plan)
         told.append(
             f"An upgrade to {named(before.pending_name)} is under way{f' ({phase})' if phase else ''}: {became}."
         )
@@ -108,7 +108,11 @@ def under_way(before: Context, after: Context, plan: Plan) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _fate(pending: str, plan: Plan) -> str:
+def _fate(pending: str, after: Context, plan: Plan) -> str:
+    if verbs.abort_asked(after.service, pending):
+        return f"it is given up, because {names.ABORT} asks for it"
+    if verbs.promotion_asked(after.service, pending) and plan.pending == pending:
+        return f"it takes over as soon as it is able to serve, because {names.PROMOTE} asks for it"
     if plan.pending == pending and plan.back:
         return "requests go back to the active cluster step by step, then it is deleted"
     if plan.pending == pending:
