@@ -141,6 +141,7 @@ def scenarios() -> dict[str, Scenario]:
         },
         pendingServiceStatus={"rayClusterName": "demo-two", "targetCapacity": 50, "trafficRoutedPercent": 25},
     )
+    scaled = Live(revisions=(revision(spec(cluster=cluster_spec(**scaling)), 1),), config=CONFIG)
     given_up = stored(spec(cluster=new), cluster=cluster_spec())
     given_up["status"]["failedUpdate"] = {
         "configHash": config_hash(),
@@ -240,11 +241,15 @@ def scenarios() -> dict[str, Scenario]:
         ),
         "upgrade: a third spec": Scenario(up, edited(up, rayClusterConfig=cluster_spec("ray:3")), history),
         "upgrade: a third spec without history": Scenario(up, edited(up, rayClusterConfig=cluster_spec("ray:3"))),
+        "upgrade: InPlace of the head": Scenario(up, edited(up, upgradeStrategy={"type": "InPlace"}), history),
+        "upgrade: InPlace": Scenario(
+            up, edited(up, rayClusterConfig=workers("ray:4"), upgradeStrategy={"type": "InPlace"}), history
+        ),
         "upgrade: frozen": Scenario(up, edited(up, upgradeStrategy={"type": "None"}), history),
         "upgrade: Recreate": Scenario(up, edited(up, upgradeStrategy={"type": "Recreate"}), history),
-        "upgrade in steps: back": Scenario(steps, edited(steps, rayClusterConfig=cluster_spec(**scaling)), history),
+        "upgrade in steps: back": Scenario(steps, edited(steps, rayClusterConfig=cluster_spec(**scaling)), scaled),
         "upgrade in steps: a third spec": Scenario(
-            steps, edited(steps, rayClusterConfig=cluster_spec("ray:3", **scaling)), history
+            steps, edited(steps, rayClusterConfig=cluster_spec("ray:3", **scaling)), scaled
         ),
         "roll: the same": Scenario(rolling, edited(rolling), history),
         "roll: back": Scenario(rolling, edited(rolling, rayClusterConfig=cluster_spec()), history),

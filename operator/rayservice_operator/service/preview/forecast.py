@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, Traits, effect
 from rayservice_operator.serveconfig.rollout import Requests
 from rayservice_operator.service import hashing, roll, status, strategies
-from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
+from rayservice_operator.service.context import PENDING, ClusterView, Config, Context, Target, build, known_config
 from rayservice_operator.service.decide import State, state_of
 from rayservice_operator.service.preview import cluster, notes
 from rayservice_operator.service.preview.result import NO_IMPACT, Impact, Kind, Preview, impact_of
@@ -46,8 +46,19 @@ def of_change(seen: Scene) -> Preview:
     """A RayService that is changed."""
     before, after = seen.before, seen.after
     if after.violations:
-        return replace(refused(after.violations, has_former=before.target is not None), exact=seen.exact)
+        return replace(_refused(before, after), exact=seen.exact)
     return replace(_STATES[state_of(after)](before, after), exact=seen.exact)
+
+
+def _refused(before: Context, after: Context) -> Preview:
+    """Nothing of the spec counts but ``upgradeStrategy``: no part of a revision, it may turn the last good one."""
+    told = refused(after.violations, has_former=before.target is not None)
+    if after.target is None or state_of(after) is not State.MANAGED:
+        return told
+    meanwhile = _Case(before, after, after.target, strategies.plan(after)).preview()
+    if meanwhile.changes_anything and meanwhile.kind is not Kind.SETTINGS:
+        return replace(told, impact=meanwhile.impact, notes=(meanwhile.headline, *meanwhile.notes))
+    return replace(told, notes=meanwhile.notes)
 
 
 def _not_managed(_: Context | None, after: Context) -> Preview:
@@ -80,6 +91,20 @@ def _managed(before: Context | None, after: Context) -> Preview:
     target = after.target
     assert target is not None
     return _Case(before, after, target, strategies.plan(after)).preview()
+
+
+def _followed(context: Context, plan: Plan) -> Plan:
+    """What the strategy plans once clusters that never served have gone, where it waits for that before all else."""
+    if not plan.waiting or not plan.superseded or plan.replaces:
+        return plan
+    gone = {view.name for view in plan.superseded}
+    stored = {key: value for key, value in context.stored.items() if key != PENDING}
+    snapshot = replace(
+        context.snapshot,
+        service={**context.service, "status": stored},
+        clusters=tuple(manifest for manifest in context.snapshot.clusters if name_of(manifest) not in gone),
+    )
+    return strategies.plan(build(snapshot, context.now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +181,7 @@ class _Case:
     def _pushed(self, view: ClusterView, wanted: Config | None) -> Preview:
         """A hot update of this cluster's Serve to ``wanted``."""
         if wanted is None:
-            if self.target.config is None and view.applied_hash:
+            if self.target.config is None and self._config_of(view) is not None:
                 words = (
                     "spec.serveConfigV2 is empty: nothing is pushed, and the applications that run stay as they are."
                 )
@@ -187,9 +212,10 @@ class _Case:
 
     def _other_cluster(self, active: ClusterView) -> Preview:
         """The active cluster does not fit: what the strategy does about it."""
-        plan, target = self.plan, self.target
+        plan, target = _followed(self.after, self.plan), self.target
         fields = cluster.reasons(active, target.cluster_spec)
-        pushed = self._pushed(active, status.active_config(self.after, target, plan)) if not plan.pending else _NOTHING
+        stays = plan.active == active.name and not plan.pending
+        pushed = self._pushed(active, status.active_config(self.after, target, plan)) if stays else _NOTHING
         told = replace(pushed, fields=fields)
         if plan.refused or plan.held_back:
             return replace(told, kind=Kind.HELD_BACK, headline=plan.refused or plan.held_back)
@@ -233,7 +259,8 @@ class _Case:
         return replace(
             told,
             kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
-            headline=f"{first} new cluster comes up beside {notes.named(active.name)} and {how}; then the old one goes.",
+            headline=f"{first} new cluster comes up beside {notes.named(active.name)} and {how}; then the old one "
+            "goes.",
             needs=str(wanted),
             impact=Impact(
                 replicas=None, pods=self._pods(active), extra_pods=pods, extra_pod_gpus=gpus, requests=Requests.SERVED
@@ -268,6 +295,7 @@ class _Case:
             headline=f"{notes.named(active.name)} is removed, then its successor is built in its place: until that "
             "serves, requests fail.",
             impact=Impact(replicas=None, pods=self._pods(active), requests=Requests.FAIL, dips=True),
+            notes=(*told.notes, *([_WITH_IT] if self._config_differs(active) else [])),
         )
 
     def _config_differs(self, active: ClusterView) -> bool:

@@ -8,7 +8,7 @@ history of revisions say of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -116,9 +116,9 @@ def _stand_ins(stored: Manifest, live: Live, coming: Manifest | None) -> tuple[t
     exact = True
     if active:
         recorded = str((context.stored.get("applied") or {}).get("specHash") or "")
-        likely = [each for each in (spec, _cluster_spec(stored), coming) if each is not None]
-        own, exact = _spec_of_active(recorded, likely, live, upgrading=bool(pending))
-        made.append(_cluster(context, active, own, "" if exact else recorded or _UNKNOWN))
+        own, exact = _spec_of_active(recorded, [spec, _cluster_spec(stored), *_history(live)], coming, bool(pending))
+        fits = hashing.cluster_hash(own) == recorded
+        made.append(_cluster(context, active, own, "" if exact or fits else recorded or _UNKNOWN))
         if _rolling(context):
             made[-1] = _rolled(made[-1], spec)
             exact = False
@@ -127,13 +127,26 @@ def _stand_ins(stored: Manifest, live: Live, coming: Manifest | None) -> tuple[t
     return tuple(made), exact
 
 
-def _spec_of_active(recorded: str, likely: list[Manifest], live: Live, *, upgrading: bool) -> tuple[Manifest, bool]:
-    """The RayClusterSpec of the active cluster, found by the hash that the status has of it; the likeliest if not."""
+def _spec_of_active(
+    recorded: str, likely: Sequence[Manifest | None], coming: Manifest | None, upgrading: bool
+) -> tuple[Manifest, bool]:
+    """The RayClusterSpec of the active cluster, found by the hash that the status has of it, and whether it is known.
+
+    likely: where to look, the likeliest first. The one that is ``coming`` may be it too, but for what changes in place:
+    that is no part of the hash.
+    """
+    known = [each for each in likely if each is not None]
     if not recorded:
-        return likely[0], not upgrading
-    history = [found["data"]["spec"]["rayClusterConfig"] for found in reversed(revisions.by_number(live.revisions))]
-    found = next((each for each in (*likely, *history) if hashing.cluster_hash(each) == recorded), None)
-    return (likely[0], False) if found is None else (found, True)
+        return known[0], not upgrading
+    if found := next((each for each in known if hashing.cluster_hash(each) == recorded), None):
+        return found, True
+    fits = coming is not None and hashing.cluster_hash(coming) == recorded
+    return (coming if fits and coming is not None else known[0]), False
+
+
+def _history(live: Live) -> list[Manifest]:
+    """RayClusterSpecs of the revisions, newest first."""
+    return [found["data"]["spec"]["rayClusterConfig"] for found in reversed(revisions.by_number(live.revisions))]
 
 
 def _cluster(context: Context, name: str, spec: Manifest, recorded: str) -> Manifest:
