@@ -156,6 +156,24 @@ async def test_without_the_webhook_everything_is_let_through(
     await client.delete(reference("ValidatingWebhookConfiguration", "", namespace))
 
 
+async def test_it_answers_while_the_process_is_told_to_stop(
+    apiserver: light.Api, client: KubeClient, namespace: str
+) -> None:
+    """The way to a pod that leaves is forgotten only by and by; with failurePolicy Fail nothing may be lost."""
+    mine = settings(namespace, linger_s=3.0)
+    await client.create(configuration(namespace, mine.port, failure_policy="Fail"))
+    async with operator(apiserver, mine) as app:
+        await heard(client, namespace)
+        app.stop()
+
+        async def stopping() -> bool:
+            return app.health.phase == "stopping" and app.webhook is not None and app.webhook._leaving
+
+        await until(stopping)
+        await client.dry_run(named(rayservice(), namespace))
+    await client.delete(reference("ValidatingWebhookConfiguration", "", namespace))
+
+
 async def test_a_standby_answers_before_it_leads(apiserver: light.Api, client: KubeClient, namespace: str) -> None:
     election = {"leader_elect": True, "lease_namespace": namespace}
     first, second = settings(namespace, configuration=""), settings(namespace)

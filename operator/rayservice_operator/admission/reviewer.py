@@ -9,12 +9,13 @@ refused for what it brings in, and only told of what was wrong before.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from rayservice_operator.admission.messages import Problem, as_violation
 from rayservice_operator.admission.review import Reviewer, ReviewRequest, Verdict
@@ -22,7 +23,7 @@ from rayservice_operator.api import names
 from rayservice_operator.cluster import refusals as cluster
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.findings import Finding, Severity
-from rayservice_operator.core.objects import Manifest, annotations_of, is_terminating
+from rayservice_operator.core.objects import Manifest, annotations_of, is_terminating, labels_of
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.service import context as service
 
@@ -126,10 +127,10 @@ def _unchanged(request: ReviewRequest, _: Scope) -> bool:
     return request.old is not None and _declared(request.old) == _declared(request.obj)
 
 
-def _declared(obj: Manifest) -> tuple[Any, dict[str, str]]:
-    settings = {k: v for k, v in annotations_of(obj).items() if k.startswith(_OUR_ANNOTATIONS)}
-    owner = (obj.get("metadata") or {}).get("labels") or {}
-    return obj.get("spec"), {**settings, "kind": str(owner.get(names.ORIGIN_KIND) or "")}
+def _declared(obj: Manifest) -> str:
+    """What decisions are made from, as text: in Python 1 and True are equal, in a manifest they are not."""
+    settings = {key: value for key, value in annotations_of(obj).items() if key.startswith(_OUR_ANNOTATIONS)}
+    return json.dumps((obj.get("spec"), settings, labels_of(obj).get(names.ORIGIN_KIND)), sort_keys=True)
 
 
 _PASSES: Final[tuple[Callable[[ReviewRequest, Scope], bool], ...]] = (
