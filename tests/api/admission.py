@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import datetime
+import functools
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from rayservice_operator.engine.settings import Settings
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.errors import ApiError, Invalid
 from tests.api.conftest import connection
+from tests.api.test_chart import by_kind, render
 from tests.api.test_kube_app import WAIT_S, decide_cluster, decide_service, until
 from tests.models.manifests import changed, rayservice
 
@@ -52,32 +55,24 @@ def settings(namespace: str, **others: Any) -> AdmissionSettings:
     )
 
 
+@functools.cache
+def _chart() -> Manifest:
+    """The configuration that the chart makes, as installed by OPERATOR's release."""
+    (found,) = by_kind(render({}, "rayservice-system"), "ValidatingWebhookConfiguration")
+    return found
+
+
 def configuration(namespace: str, port: int, *, failure_policy: str = "Ignore") -> Manifest:
-    """What the chart makes, for one namespace, by URL instead of a Service, without a caBundle."""
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": namespace},
-        "webhooks": [
-            {
-                "name": WEBHOOK,
-                "admissionReviewVersions": ["v1"],
-                "sideEffects": "None",
-                "failurePolicy": failure_policy,
-                "timeoutSeconds": 30,
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-                "clientConfig": {"url": f"https://127.0.0.1:{port}{PATH}"},
-                "rules": [
-                    {
-                        "apiGroups": ["ray.io"],
-                        "apiVersions": ["v1"],
-                        "operations": ["CREATE", "UPDATE"],
-                        "resources": ["rayservices", "rayclusters"],
-                    }
-                ],
-            }
-        ],
+    """What the chart makes, for one namespace, by URL instead of a Service."""
+    made = copy.deepcopy(_chart())
+    (hook,) = made["webhooks"]
+    hook |= {
+        "failurePolicy": failure_policy,
+        "timeoutSeconds": 30,
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "clientConfig": {"url": f"https://127.0.0.1:{port}{PATH}"},
     }
+    return {**made, "metadata": {"name": namespace}}
 
 
 @contextlib.asynccontextmanager

@@ -20,10 +20,10 @@ from rayservice_operator.admission.renewal import Lifetimes
 from rayservice_operator.admission.server import PATH
 from rayservice_operator.admission.settings import AdmissionSettings
 from rayservice_operator.admission.sources import BuiltIn
-from rayservice_operator.core.objects import Manifest, metadata
+from rayservice_operator.core.objects import Manifest, metadata, owner_reference
 from rayservice_operator.engine.app import App
 from rayservice_operator.kube.client import KubeClient
-from rayservice_operator.kube.errors import Invalid
+from rayservice_operator.kube.errors import Invalid, ServerError
 from rayservice_operator.kube.resources import reference
 from tests.api.admission import (
     BAD_PATH,
@@ -37,6 +37,7 @@ from tests.api.admission import (
     operator,
     settings,
 )
+from tests.api.conftest import connection
 from tests.api.test_kube_app import until
 from tests.models.manifests import SERVE_CONFIG, changed, raycluster, rayservice
 
@@ -140,6 +141,28 @@ async def test_what_the_operator_writes_itself_passes(apiserver: light.Api, name
     somebody, itself = (apiserver.kubeconfig_for(user, ("system:masters",)) for user in ("somebody", OPERATOR))
     assert (await kubectl(somebody, "create", "-f", "-", stdin=bad)).code == 1
     assert (await kubectl(itself, "create", "-f", "-", stdin=bad)).code == 0
+
+
+async def test_clusters_of_a_service_are_not_held_up(apiserver: light.Api, namespace: str) -> None:
+    """Ray's autoscaler writes them, and must be able to while the webhook is away."""
+    mine = settings(namespace)  # nobody listens there
+    async with KubeClient(lambda: connection(apiserver)) as client:
+        await client.create(configuration(namespace, mine.port, failure_policy="Fail"))
+        meta = {"ownerReferences": [owner_reference({**rayservice(), "metadata": {"name": "s", "uid": "u"}})]}
+        child = named(raycluster(), namespace)
+        child["metadata"] |= meta
+
+        async def held_up() -> bool:
+            try:
+                await client.dry_run(named(raycluster(), namespace))
+            except ServerError as error:
+                return WEBHOOK in error.message
+            return False
+
+        await until(held_up)
+        await client.create(child)
+        await client.merge_patch(reference("RayCluster", namespace, "svc"), {"spec": {"suspend": True}})
+        await client.delete(reference("ValidatingWebhookConfiguration", "", namespace))
 
 
 async def test_without_the_webhook_everything_is_let_through(
