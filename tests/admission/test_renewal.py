@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rayservice_operator.admission import pki, renewal
 from rayservice_operator.admission.pki import Pair
-from rayservice_operator.admission.renewal import Lifetimes, Material, renewed, usable
+from rayservice_operator.admission.renewal import Material, renewed, usable
+from rayservice_operator.admission.settings import Lifetimes
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 HOSTS = ("op-admission.system.svc", "127.0.0.1")

@@ -16,9 +16,8 @@ import pytest
 
 from e2e.localkube import light
 from rayservice_operator.admission import pki, renewal
-from rayservice_operator.admission.renewal import Lifetimes
 from rayservice_operator.admission.server import PATH
-from rayservice_operator.admission.settings import AdmissionSettings
+from rayservice_operator.admission.settings import AdmissionSettings, Lifetimes
 from rayservice_operator.admission.sources import BuiltIn
 from rayservice_operator.core.objects import Manifest, metadata, owner_reference
 from rayservice_operator.engine.app import App

@@ -21,20 +21,12 @@ from cryptography import x509
 
 from rayservice_operator.admission import pki
 from rayservice_operator.admission.pki import Pair
+from rayservice_operator.admission.settings import Lifetimes
 
 CA_CERT: Final = "ca.crt"
 CA_KEY: Final = "ca.key"
 CERT: Final = "tls.crt"
 KEY: Final = "tls.key"
-
-
-@dataclass(frozen=True, slots=True)
-class Lifetimes:
-    """How long certificates live; each is renewed when a third of that is left."""
-
-    authority: datetime.timedelta = datetime.timedelta(days=3650)
-    serving: datetime.timedelta = datetime.timedelta(days=90)
-    overlap: datetime.timedelta = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)

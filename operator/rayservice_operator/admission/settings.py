@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from rayservice_operator.admission.renewal import Lifetimes
 
 DEFAULT_PORT: Final = 9443
 DEFAULT_FOLDER: Final = Path("/etc/rayservice-operator/admission")
@@ -18,6 +17,15 @@ class Certificates(enum.StrEnum):
 
     BUILTIN = "builtin"
     FILES = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long certificates live; each is renewed when a third of that is left."""
+
+    authority: datetime.timedelta = datetime.timedelta(days=3650)
+    serving: datetime.timedelta = datetime.timedelta(days=90)
+    overlap: datetime.timedelta = datetime.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
