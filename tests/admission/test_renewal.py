@@ -127,13 +127,13 @@ def test_damage_is_mended(damaged: Material) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(min_value=0.001, max_value=1.0), min_size=1, max_size=30))
+@given(st.lists(st.floats(min_value=0.001, max_value=1.0), min_size=1, max_size=60))
 def test_however_time_passes_no_call_fails(pauses: list[float]) -> None:
     """A serving certificate is never signed by an authority that API servers may not know of yet.
 
     Looks come at any distance up to the overlap, with lifetimes that make both kinds of renewal frequent.
     """
-    times = Lifetimes(authority=timedelta(hours=12), serving=timedelta(hours=4), overlap=timedelta(hours=1))
+    times = Lifetimes(authority=timedelta(hours=24), serving=timedelta(hours=7), overlap=timedelta(hours=1))
     now, material = NOW, step(EMPTY, NOW, times)
     known = {serial(pki.pem(c)): now - times.overlap for c in pki.certificates(material.bundle)}
     for pause in pauses:

@@ -21,7 +21,11 @@ class Certificates(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long certificates live; each is renewed when a third of that is left."""
+    """How long certificates live; each is renewed when a third of that is left.
+
+    A third of ``serving`` has to be longer than ``overlap`` and the time between two looks together: for so long a
+    certificate that is due may have to wait for a new authority to become known.
+    """
 
     authority: datetime.timedelta = datetime.timedelta(days=3650)
     serving: datetime.timedelta = datetime.timedelta(days=90)
