@@ -184,7 +184,7 @@ async def test_it_answers_while_the_process_is_told_to_stop(
     """The way to a pod that leaves is forgotten only by and by; with failurePolicy Fail nothing may be lost."""
     mine = settings(namespace, linger_s=3.0)
     await client.create(configuration(namespace, mine.port, failure_policy="Fail"))
-    async with operator(apiserver, mine) as app:
+    async with operator(apiserver, mine, leader_elect=True, lease_namespace=namespace) as app:
         await heard(client, namespace)
         app.stop()
 

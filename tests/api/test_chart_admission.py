@@ -163,6 +163,32 @@ def test_only_the_namespaces_looked_after() -> None:
     assert webhook(render({}))["namespaceSelector"] == {}
 
 
+EVERYTHING = {
+    "watchNamespaces": ["default"],
+    "replicas": 2,
+    "admission": {
+        "enabled": True,
+        "failurePolicy": "Fail",
+        "timeoutSeconds": 1,
+        "port": 10250,
+        "annotations": {"a": "b"},
+        "namespaceSelector": {"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]},
+        "objectSelector": {"matchLabels": {"a": "b"}},
+        **EXISTING,
+    },
+}
+
+
+@pytest.mark.parametrize("values", [EVERYTHING, {"watchNamespaces": ["default"], "admission": {"enabled": True}}])
+def test_the_api_server_takes_every_object(apiserver: light.Api, namespace: str, values: dict[str, Any]) -> None:
+    """Expressions of CEL, selectors and names included."""
+    said = apiserver.kubectl(
+        *("apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-"),
+        stdin=yaml.safe_dump_all(render(values, namespace)),
+    )
+    assert f"{NAME}-{namespace}" in said
+
+
 BAD_VALUES = [
     ({"enabled": "yes"}, "enabled"),
     ({"failurePolicy": "Retry"}, "failurePolicy"),

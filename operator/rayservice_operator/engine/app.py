@@ -147,7 +147,9 @@ class App:
                 await self._stop.wait()
         finally:
             self.health.phase = "stopping"
-            await asyncio.gather(self._shut_down(), self._stop_admission())
+            await asyncio.gather(self._shut_down(), self._linger())
+            if self.webhook is not None:
+                await self.webhook.close()
             await runner.cleanup()
         if self._fatal:
             log.error("%s; the process ends", self._fatal)
@@ -205,12 +207,13 @@ class App:
         await self.observers.close()
         await self.api.close()
 
-    async def _stop_admission(self) -> None:
-        """The webhook answers for as long as calls may still find their way to this pod."""
-        if self.webhook is not None:
-            if not self._fatal:
-                await self.webhook.linger()
-            await self.webhook.close()
+    async def _linger(self) -> None:
+        """With other replicas, the webhook answers for as long as calls may still find their way to this one.
+
+        A single one would only be away for longer.
+        """
+        if self.webhook is not None and self.elector is not None and not self._fatal:
+            await self.webhook.linger()
 
     # --- parts
 
