@@ -16,6 +16,7 @@ import pytest
 
 from e2e.localkube import light
 from rayservice_operator.admission import pki, renewal
+from rayservice_operator.admission.review import Verdict
 from rayservice_operator.admission.server import PATH
 from rayservice_operator.admission.settings import AdmissionSettings, Lifetimes
 from rayservice_operator.admission.sources import BuiltIn
@@ -117,6 +118,22 @@ async def test_what_was_wrong_before_stays_editable_and_is_told(
         mended = await kubectl(apiserver.kubeconfig, *edit, json.dumps({"spec": {"serveConfigV2": SERVE_CONFIG}}))
         assert (mended.code, mended.err) == (0, "")
     await client.delete(reference("ValidatingWebhookConfiguration", "", namespace))
+
+
+async def test_warnings_reach_the_client_whole_or_are_counted(apiserver: light.Api, namespace: str, asked: App) -> None:
+    """Long, many, and with characters that the API server would drop a warning for."""
+    assert asked.webhook is not None
+    many = tuple(f"{number}: über\n\x1b[1m {'many words ' * 40}end{number}" for number in range(50))
+    asked.webhook._review = lambda _: Verdict(warnings=many)
+    said = await kubectl(apiserver.kubeconfig, "apply", "-f", "-", stdin=named(rayservice(), namespace))
+    assert said.code == 0
+    lines = said.err.splitlines()
+    assert all(line.startswith("Warning: ") for line in lines)
+    assert lines[0].startswith("Warning: 0: über [1m many words")
+    shown = [number for number in range(50) if f"end{number}" in said.err.split()]
+    assert shown == list(range(len(shown)))
+    assert 5 <= len(shown) < 50
+    assert lines[-1].startswith(f"Warning: and {50 - len(shown)} more: ")
 
 
 async def test_one_that_is_being_deleted_lets_go_of_its_finalizers(
