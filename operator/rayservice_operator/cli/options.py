@@ -151,7 +151,13 @@ class Cli:
             sys.stdout.write(json.dumps(to_json(view), indent=2, ensure_ascii=False) + "\n")
             return
         made = self.console()
-        made.print(screen(made.width))
+        if made.is_terminal:
+            made.print(screen(made.width))
+            return
+        with made.capture() as taken:
+            made.print(screen(made.width))
+        # Tables fill their last column with spaces, which only a terminal hides.
+        sys.stdout.write("".join(f"{row.rstrip()}\n" for row in taken.get().splitlines()))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

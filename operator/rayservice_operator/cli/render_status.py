@@ -11,11 +11,16 @@ from rich.text import Text
 
 from rayservice_operator.api import names
 from rayservice_operator.cli.human import age, count, duration, line, until
-from rayservice_operator.cli.render import NARROW, condition, heading, indented, labelled, sections, table, word
+from rayservice_operator.cli.render import NARROW, STYLES, condition, heading, indented, labelled, sections, table, word
 from rayservice_operator.cli.view import Pod
-from rayservice_operator.cli.view_status import Cluster, ColdStart, Row, Status, Upgrade
+from rayservice_operator.cli.view_status import TOLD_AS_TROUBLE, Cluster, ColdStart, Row, Status, Upgrade
+from rayservice_operator.core.timestamps import from_rfc3339
 
 _BAR = 40
+_TINY = 60
+"""Below so many columns, reasons of conditions are left to the messages."""
+_WORTH_TELLING_S = 30
+"""Nothing stands still for less than that."""
 _READY = {"True": "Ready", "False": "Not ready", "Unknown": "Unknown"}
 
 
@@ -63,7 +68,7 @@ def _dated(message: str, time: str | None, now: float) -> str:
 
 
 def _head(status: Status, now: float) -> Group:
-    ready = word(_READY.get(status.ready, status.ready), word(status.ready).style.__str__())
+    ready = Text(_READY.get(status.ready, status.ready), style=STYLES.get(status.ready, ""))
     first = heading(
         status.name,
         ready,
@@ -85,22 +90,20 @@ def _head(status: Status, now: float) -> Group:
 
 
 def _boring(status: Status) -> bool:
-    """An upgrade that is over and went well is no news."""
-    return status.upgrade is not None and not status.upgrade.under_way and status.upgrade.phase != "Aborted"
+    """An upgrade that is over is no news, unless it was aborted and nothing else says so."""
+    upgrade = status.upgrade
+    return upgrade is not None and not upgrade.under_way and (upgrade.phase != "Aborted" or bool(status.troubles))
 
 
 def _upgrade(upgrade: Upgrade, now: float, width: int) -> Group:
-    way = (
-        f"{upgrade.source} → {upgrade.target}"
-        if upgrade.source and upgrade.source != upgrade.target
-        else upgrade.target
-    )
+    moves = upgrade.source and upgrade.source != upgrade.target
+    way = f"{upgrade.source} → {upgrade.target}" if moves else upgrade.target
     what = "First start" if upgrade.first else "Upgrade"
-    parts: list[RenderableType] = [
-        heading(what, upgrade.strategy, word(upgrade.phase), Text(way, style="dim")),
-    ]
+    parts: list[RenderableType] = [heading(what, word(upgrade.phase))]
     if upgrade.under_way:
         parts.append(indented(bar(upgrade.percent, width)))
+    how = "" if upgrade.first else upgrade.strategy
+    parts.append(indented(labelled("what", ", ".join(part for part in (how, way) if part))))
     if upgrade.steps:
         parts.append(indented(labelled("step", f"{upgrade.step or 0} of {upgrade.steps}")))
     if upgrade.waits:
@@ -146,7 +149,8 @@ def _cold_start(cold: ColdStart, now: float) -> Group:
     if cold.spent:
         spent = ", ".join(f"{s.words} {duration(s.seconds)}" for s in cold.spent)
         parts.append(indented(labelled("before", spent)))
-    if cold.counted and cold.unmoved_since:
+    unmoved = from_rfc3339(cold.unmoved_since)
+    if cold.counted and unmoved is not None and now - unmoved >= _WORTH_TELLING_S:
         text = f"nothing has moved for {age(cold.unmoved_since, now)}; that counts against {cold.counted}"
         parts.append(indented(labelled("clock", text, "yellow")))
     return Group(*parts)
@@ -197,7 +201,7 @@ def _pods(pods: Sequence[Pod], now: float, width: int) -> Table:
         ["POD", "GROUP", "STATE", "READY", "RESTARTS", "AGE", "NODE"],
         (
             [
-                pod.name,
+                pod.name.removeprefix(f"{pod.cluster}-") if narrow else pod.name,
                 "" if narrow else ("head" if pod.group == names.HEAD_GROUP else pod.group),
                 word(pod.state),
                 ("yes" if pod.ready else Text("no", style="yellow")),
@@ -217,13 +221,19 @@ def _conditions(status: Status, now: float, width: int) -> RenderableType | None
     shown = table(
         ["CONDITION", "STATUS", "SINCE", "REASON"],
         (
-            [c.type, condition(c.type, c.status), "" if width < NARROW else age(c.since, now), c.reason]
+            [
+                c.type,
+                condition(c.type, c.status),
+                "" if width < NARROW else age(c.since, now),
+                "" if width < _TINY else c.reason,
+            ]
             for c in status.conditions
         ),
     )
+    said = {status.message, status.upgrade.waits if status.upgrade else ""}
     told = [
         labelled(c.type, c.message, "red" if c.type == "Stalled" else "")
         for c in status.conditions
-        if c.message and c.type in {"Stalled", "Reconciling"} and c.message != status.message
+        if c.type in {"Stalled", "Reconciling"} and c.reason not in TOLD_AS_TROUBLE and c.message not in said
     ]
     return Group(shown, *told)

@@ -17,7 +17,7 @@ from rayservice_operator.api import names
 from rayservice_operator.cli.human import count, line
 from rayservice_operator.cli.logtext import ErrorBlock
 from rayservice_operator.cli.view import Objects, Pod, conditions, pods_of
-from rayservice_operator.cli.view_status import Application, Cluster, Deployment, Status
+from rayservice_operator.cli.view_status import TOLD_AS_TROUBLE, Application, Cluster, Deployment, Status
 from rayservice_operator.cli.view_status import build as build_status
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest, is_terminating, name_of
@@ -288,6 +288,12 @@ def _of_upgrade(status: Status) -> Iterator[Cause]:
             "undone": f"Apply a corrected spec, or take it back: kubectl rayservice undo {status.name} --clear",
         }.get(trouble.kind, f"Correct the spec, or try it once more: kubectl rayservice retry {status.name}")
         yield Cause(Kind.GAVE_WAY, f"What is in force is not the spec: {trouble.kind}", where, trouble.message, step)
+    if status.upgrade is not None and status.upgrade.under_way and status.upgrade.capacity:
+        title, step = (
+            "The new cluster has no room",
+            "Add nodes or quota, free some, or abort it: kubectl rayservice abort",
+        )
+        yield Cause(Kind.RESOURCES, title, where, status.upgrade.capacity, f"{step} {status.name}")
     if status.upgrade is not None and status.upgrade.under_way and status.paused:
         step = f"kubectl rayservice resume {status.name}"
         yield Cause(Kind.PAUSED, "The upgrade is paused", where, status.upgrade.waits, step)
@@ -310,9 +316,12 @@ _REASONS: Final[Mapping[str, tuple[Kind, str, str]]] = {
         "The Serve API does not answer",
         "See the head pod: its memory, its restarts, and a NetworkPolicy between the operator and port 8265.",
     ),
+    "HeadPodNotReady": (
+        Kind.NOT_READY,
+        "The head pod is away",
+        "It is made again by itself; its pod says if it cannot.",
+    ),
 }
-_HOLDS: Final = frozenset({"RolledBack", "UpgradeAborted", "Undone"})
-"""Told by ``status.failedUpdate`` and ``status.undone`` already."""
 
 
 def _of_conditions(status: Status, found: list[Cause]) -> Iterator[Cause]:
@@ -320,7 +329,7 @@ def _of_conditions(status: Status, found: list[Cause]) -> Iterator[Cause]:
     where = f"RayService/{status.name}"
     said = {cause.kind for cause in found}
     for c in status.conditions:
-        if c.type == "Stalled" and c.status == "True" and c.reason not in _HOLDS:
+        if c.type == "Stalled" and c.status == "True" and c.reason not in TOLD_AS_TROUBLE:
             kind, title, step = _REASONS.get(c.reason, (Kind.STALLED, f"It is stalled: {c.reason}", ""))
             yield Cause(kind, title, where, c.message, step, c.since)
             said.add(kind)
@@ -334,8 +343,10 @@ def _of_conditions(status: Status, found: list[Cause]) -> Iterator[Cause]:
     if status.cold_start is not None and not said - {Kind.GAVE_WAY, Kind.PAUSED}:
         doing = status.cold_start
         step = "" if not doing.counted else "If it does not move: kubectl rayservice logs, and the events below."
-        detail = f"{doing.cluster or 'The cluster'} is {doing.words}. {status.message}".strip()
-        yield Cause(Kind.GOING_ON, "It is on its way", where, detail, step, doing.since)
+        detail = f"{doing.cluster or 'Cluster'}: {doing.words}. {status.message}".strip()
+        on_its_way = (Kind.GOING_ON, "It is on its way", step)
+        kind, title, step = _REASONS.get(status.reason, on_its_way)
+        yield Cause(kind, title, where, detail, step, doing.since)
     elif not said - {Kind.GAVE_WAY, Kind.PAUSED}:
         kind, title, step = _REASONS.get(status.reason, (Kind.NOT_READY, f"Not ready: {status.reason}", ""))
         yield Cause(kind, title, where, status.message, step)

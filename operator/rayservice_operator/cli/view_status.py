@@ -214,6 +214,9 @@ def _suspended(service: Manifest) -> bool:
     return spec.get("suspend") is True or (spec.get("rayClusterConfig") or {}).get("suspend") is True
 
 
+TOLD_AS_TROUBLE: Final = frozenset({"RolledBack", "UpgradeAborted", "Undone"})
+"""Reasons of Stalled that ``status.failedUpdate`` and ``status.undone`` tell as well."""
+
 # --- upgrade
 
 OVER: Final = frozenset({Stage.NONE, Stage.PROMOTED, Stage.ABORTED, Stage.COMPLETED})
@@ -234,6 +237,7 @@ _COMING_UP: Final = {
     Phase.SERVING: 90,
 }
 _DEPLOYED: Final = 80
+_BY_REPLICAS: Final = frozenset({Phase.DEPLOYING, Phase.FAILED, Phase.UNHEALTHY})
 _IN_STEPS_FROM: Final = 50
 """An upgrade in steps is half done when the new cluster serves; the rest is traffic that moves."""
 
@@ -280,12 +284,14 @@ def _percent(upgrade: UpgradeStatus, stage: Stage, pending: ServingClusterStatus
 
 
 def _coming_up(phase: str, pending: ServingClusterStatus | None) -> int:
-    if phase not in set(Phase):
-        return 90 if pending and _replicas(pending) == (1, 1) else 0
-    begun = _COMING_UP.get(Phase(phase), 0)
-    if phase not in {Phase.DEPLOYING, Phase.FAILED, Phase.UNHEALTHY} or pending is None:
-        return begun
+    if phase in set(Phase) - _BY_REPLICAS:
+        return _COMING_UP.get(Phase(phase), 0)
+    if pending is None:
+        return 0
     ready, target = _replicas(pending)
+    begun = _COMING_UP[Phase.DEPLOYING] if target or phase in _BY_REPLICAS else _COMING_UP[Phase.CREATING]
+    if phase not in _BY_REPLICAS and target and ready == target:
+        return _COMING_UP[Phase.SERVING]
     return begun + (_DEPLOYED - begun) * ready // target if target else begun
 
 
