@@ -115,5 +115,6 @@ async def connected(cli: Cli, *, timeout_s: float = CALL_TIMEOUT_S) -> AsyncIter
     """The cluster that the options choose."""
     options = cli.options
     access = kubeconfig.find(options.kubeconfig or "", options.context or "", os.environ)
-    async with KubeClient(access.login, call_timeout_s=timeout_s, manager=MANAGER) as client:
+    client = KubeClient(access.login, call_timeout_s=timeout_s, manager=MANAGER, headers=access.headers)
+    async with client:
         yield Cluster(client, options.namespace or access.namespace, access)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import kopf
 import yaml
@@ -30,11 +31,15 @@ PLUGIN_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """``login`` reads the credentials anew at each call. ``namespace``: that of the context, which may be empty."""
+    """``login`` reads the credentials anew at each call. ``namespace``: that of the context, which may be empty.
+
+    ``headers``: who is to be impersonated (``as`` in the kubeconfig).
+    """
 
     login: Callable[[], kopf.ConnectionInfo]
     namespace: str
     context: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +76,22 @@ def find(kubeconfig: str, context: str, env: Mapping[str, str]) -> Access:
         step = "Use a server address whose name is in its certificate, or `kubectl proxy` and a kubeconfig for that."
         raise CliError(Exit.UNREACHABLE, f"Context {name!r} sets tls-server-name, which is not supported here.", step)
     who = user or _Named({}, Path())
-    return Access(lambda: _connection(cluster, who), str(chosen.get("namespace") or "default"), name)
+    namespace = str(chosen.get("namespace") or "default")
+    return Access(lambda: _connection(cluster, who), namespace, name, _impersonation(who.value))
 
 
 def contexts(kubeconfig: str, env: Mapping[str, str]) -> list[str]:
     """Names of all contexts. Raises CliError where the files cannot be read."""
     return sorted(_merged(_files(kubeconfig, env))[0])
+
+
+def _impersonation(user: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The headers for ``as``, ``as-uid``, ``as-groups`` and ``as-user-extra``."""
+    found = [("Impersonate-User", user.get("as")), ("Impersonate-Uid", user.get("as-uid"))]
+    found += [("Impersonate-Group", group) for group in user.get("as-groups") or ()]
+    for key, values in (user.get("as-user-extra") or {}).items():
+        found += [(f"Impersonate-Extra-{quote(str(key), safe='')}", value) for value in values]
+    return tuple((name, str(value)) for name, value in found if value)
 
 
 _SET: Final = "Set KUBECONFIG, or give --kubeconfig."

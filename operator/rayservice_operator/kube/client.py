@@ -42,7 +42,7 @@ class KubeClient:
     """``kube.api.KubeApi`` against a real API server. An async context manager, or call :meth:`close`.
 
     ``login`` is asked again about once a minute, because tokens rotate. ``on_request`` is told of every call.
-    ``manager``: name under which the server books the fields that are written.
+    ``manager``: name under which the server books the fields that are written. ``headers``: sent with each request.
     """
 
     def __init__(
@@ -55,8 +55,11 @@ class KubeClient:
         watch_silence_s: float = WATCH_SILENCE_S,
         page: int = PAGE,
         manager: str = names.FIELD_MANAGER,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._http = Transport(login, limit=limit, on_request=on_request, call_timeout_s=call_timeout_s)
+        self._http = Transport(
+            login, limit=limit, on_request=on_request, call_timeout_s=call_timeout_s, headers=headers
+        )
         self._silence = watch_silence_s
         self._page = page
         self._manager: Mapping[str, str] = {"fieldManager": manager}
