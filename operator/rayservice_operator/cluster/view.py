@@ -188,7 +188,7 @@ class ClusterView:
     def ray_version(self) -> Version | None:
         """``rayVersion``, else the version in the head image's tag; None if neither tells."""
         image = str(self.head.ray_container.get("image") or "")
-        return parse_version(self.spec.ray_version) or _version_of_image(image)
+        return parse_version(self.spec.ray_version) or version_of_image(image)
 
     @property
     def gcs_port(self) -> str:
@@ -271,7 +271,7 @@ def parse_version(text: str) -> Version | None:
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
-def _version_of_image(image: str) -> Version | None:
+def version_of_image(image: str) -> Version | None:
     """Version in the tag of an image whose name is ``ray`` or ``ray-*`` (``rayproject/ray:2.52.0-py311``)."""
     repository, _, tag = image.partition("@")[0].rpartition(":")
     last = repository.rpartition("/")[2]

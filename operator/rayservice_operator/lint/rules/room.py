@@ -1,0 +1,125 @@
+"""Rules about numbers: whether the replicas of a deployment find room on the pods that there are or can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rayservice_operator.core.findings import Severity
+from rayservice_operator.lint.nodes import CPU, GPU, UNLIMITED, Node
+from rayservice_operator.lint.reading import as_count, counted, plain
+from rayservice_operator.lint.room_for import capacity, on_one
+from rayservice_operator.lint.rule import Problem, Rule
+from rayservice_operator.lint.subject import Deployment, Subject
+
+
+def _fits_somewhere(deployment: Deployment, nodes: Sequence[Node]) -> bool:
+    """Whether one replica can be placed at all; if not, another rule has said so."""
+    return capacity(deployment.workload, nodes, [min(node.most, 10_000) for node in nodes]) >= 1
+
+
+def _replicas(subject: Subject) -> Iterator[Problem]:
+    nodes = subject.nodes
+    pods = [node.present for node in nodes]
+    for deployment in subject.deployments:
+        work = deployment.workload
+        if work.least is None or not nodes or not _fits_somewhere(deployment, nodes):
+            continue
+        room = capacity(deployment.workload, nodes, pods)
+        if work.least > room:
+            problem = f"is {work.least}, but only {plain(room)} of these replicas fit on the cluster"
+            yield Problem(work.least_path, problem, _more_room(subject, room))
+
+
+def _more_room(subject: Subject, room: float) -> str:
+    what = "maxReplicas" if subject.spec.enable_in_tree_autoscaling else "replicas"
+    return f"Lower it to {plain(room)}, raise {what} of the worker group, or let a replica need less"
+
+
+def _out_of_reach(subject: Subject) -> Iterator[Problem]:
+    nodes = subject.nodes
+    pods = [node.most for node in nodes]
+    for deployment in subject.deployments:
+        work = deployment.workload
+        if work.most is None or work.most_path == work.least_path or not nodes:
+            continue
+        room = capacity(deployment.workload, nodes, pods)
+        if 1 <= room < work.most:
+            problem = f"is {work.most}, but the groups' maxReplicas leave room for {plain(room)} of these replicas"
+            fix = f"Lower it to {plain(room)}, or raise maxReplicas of the worker group"
+            yield Problem(work.most_path, problem, fix)
+
+
+def _gpus_in_all(subject: Subject) -> Iterator[Problem]:
+    """Deployments that fit alone but not beside each other; said where the sum goes beyond what there is."""
+    nodes = subject.nodes
+    if not nodes or any(node.offers(GPU) is None or node.present == UNLIMITED for node in nodes):
+        return
+    there = sum((node.offers(GPU) or 0.0) * node.present for node in nodes)
+    taken = 0.0
+    for deployment in subject.deployments:
+        work = deployment.workload
+        wanted = work.needs.get(GPU, 0.0) * (1 if work.least is None else work.least)
+        taken += wanted
+        if taken > there and wanted <= there and taken - wanted <= there:
+            problem = f"needs {counted(wanted, 'GPU')}; with the deployments before it that is {plain(taken)} of "
+            problem += f"{plain(there)} in the cluster"
+            yield Problem(deployment.path, problem, "Add workers with GPUs, or let replicas share them (num_gpus: 0.5)")
+
+
+def _per_node(subject: Subject) -> Iterator[Problem]:
+    nodes = [node for node in subject.nodes if node.offers(CPU) != 0 or not node.group.is_head]
+    if not nodes or any(node.most == UNLIMITED for node in nodes):
+        return
+    for deployment in subject.deployments:
+        limit = as_count(deployment.data.get("max_replicas_per_node"))
+        wanted = deployment.workload.most
+        if limit is None or limit < 1 or wanted is None:
+            continue
+        fitting = [node for node in nodes if on_one(node, deployment.workload.needs) >= 1]
+        pods = sum(node.most if deployment.workload.autoscaled else node.present for node in fitting)
+        if fitting and wanted > limit * pods:
+            problem = f"is {limit}, which on {counted(pods, 'node')} allows {limit * pods} replicas of {wanted}"
+            yield Problem(
+                deployment.at("max_replicas_per_node"), problem, "Raise it, or add workers, or lower the replicas"
+            )
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "replicas-do-not-fit",
+        Severity.WARNING,
+        "There is no room for the replicas that a deployment starts with",
+        "Some of them stay pending, the application stays DEPLOYING, and an upgrade does not take over.",
+        "Lower the count, or raise replicas (with the autoscaler maxReplicas) of the worker group.",
+        "num_replicas: 4   # one GPU each, and two workers with one GPU",
+        _replicas,
+    ),
+    Rule(
+        "max-replicas-out-of-reach",
+        Severity.WARNING,
+        "max_replicas is more than the worker groups can ever hold",
+        "Under load Serve asks for replicas that never come; they stay pending, and requests queue.",
+        "Lower max_replicas, or raise maxReplicas of the worker group.",
+        "autoscaling_config:\n  max_replicas: 16   # one GPU each, and maxReplicas: 4 with one GPU",
+        _out_of_reach,
+    ),
+    Rule(
+        "gpus-run-out",
+        Severity.WARNING,
+        "The deployments together need more GPUs than there are",
+        "Each fits alone; together some replicas stay pending.",
+        "Add workers with GPUs, or let replicas share one (num_gpus: 0.5).",
+        "# two deployments with num_gpus: 1, and one worker with one GPU",
+        _gpus_in_all,
+    ),
+    Rule(
+        "replicas-per-node",
+        Severity.WARNING,
+        "max_replicas_per_node and the number of nodes do not allow the replicas",
+        "The replicas beyond stay pending.",
+        "Raise max_replicas_per_node, add workers, or lower the replicas.",
+        "num_replicas: 4\nmax_replicas_per_node: 1   # and three nodes",
+        _per_node,
+    ),
+)
