@@ -27,7 +27,7 @@ _ECHOED: Final = frozenset(
 """Keys that every Ray version with this API echoes when set: their absence is a difference. The absence of any
 other key may just mean that this Ray version does not know it."""
 
-_CASELESS: Final = frozenset({"aggregation_function", "encoding", "log_level", "placement_group_strategy"})
+CASELESS: Final = frozenset({"aggregation_function", "encoding", "log_level", "placement_group_strategy"})
 """Enumerations that Ray takes in any case and may write in its own."""
 
 _REDACTED: Final = "<redacted>"
@@ -78,7 +78,7 @@ def _same_entry(key: str, declared: Any, echoed: Mapping[str, Any]) -> bool:
         return _equal(declared, other)
     if key == "deployments" and _are_named(declared) and _are_named(other):
         return _same_deployments(declared, other)
-    if key in _CASELESS and isinstance(declared, str) and isinstance(other, str):
+    if key in CASELESS and isinstance(declared, str) and isinstance(other, str):
         return declared.casefold() == other.casefold()
     return _same_value(declared, other)
 
@@ -103,10 +103,10 @@ def _same_value(declared: Any, echoed: Any) -> bool:
         return _same_mapping(declared, echoed)
     if isinstance(declared, list) and isinstance(echoed, list):
         return len(declared) == len(echoed) and all(map(_same_value, declared, echoed))
-    return echoed == _REDACTED or _same_scalar(declared, echoed)
+    return echoed == _REDACTED or same_scalar(declared, echoed)
 
 
-def _same_scalar(declared: Any, echoed: Any) -> bool:
+def same_scalar(declared: Any, echoed: Any) -> bool:
     """Equal, or equal once Ray's model turned it into the field's type (text to number and number to text)."""
     if _equal(declared, echoed):
         return True

@@ -1,0 +1,142 @@
+"""A preview in sentences, the most important first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from rayservice_operator.serveconfig.effect import AppEffect, ConfigEffect, DeploymentEffect
+from rayservice_operator.serveconfig.fields import Reach
+from rayservice_operator.serveconfig.rollout import Replicas, Requests
+
+if TYPE_CHECKING:
+    from rayservice_operator.service.preview.result import Preview
+
+_DOES: Final[dict[Reach, str]] = {
+    Reach.NONE: "is not touched",
+    Reach.IGNORED: "is not touched: Ray ignores the change",
+    Reach.CONTROLLER: "is changed without touching its replicas",
+    Reach.REPLICA: "is changed without touching its replicas' processes",
+    Reach.RECONFIGURE: "is reconfigured in place",
+    Reach.DELETED: "is deleted",
+    Reach.NEW: "is new",
+    Reach.RESTART: "restarts its replicas, a few at a time",
+    Reach.REBUILD: "is built anew and restarts all its replicas, a few at a time",
+    Reach.REFUSED: "is refused by Ray, and with it the whole config",
+}
+_REQUESTS: Final[dict[Requests, str]] = {
+    Requests.SERVED: "",
+    Requests.WAIT: "Requests wait meanwhile.",
+    Requests.FAIL: "Requests fail meanwhile.",
+}
+
+
+def lines(told: Preview) -> list[str]:
+    """Sentences of a whole preview."""
+    return list(_lines(told))
+
+
+def _lines(told: Preview) -> Iterator[str]:
+    yield told.headline
+    for violation in told.violations:
+        yield f"{violation}."
+    if told.fields:
+        yield f"Of rayClusterConfig: {', '.join(told.fields)}."
+    if told.impact.extra_pods and told.needs and told.needs not in told.headline:
+        yield f"It needs {told.needs} beside what runs."
+    yield from told.notes
+    if told.config is not None:
+        yield from of_config(told.config, serves=told.impact.requests is not Requests.SERVED)
+        if told.config.ignored:
+            yield _IGNORED
+    if told.impact.dips and told.impact.pods and told.impact.requests is not Requests.FAIL:
+        yield "Less capacity than usual serves meanwhile."
+    if not told.exact:
+        yield "What runs now is not fully known here; the operator decides by what it sees."
+
+
+_IGNORED: Final = (
+    "The operator pushes what Ray ignores as it is written, does nothing else about it and cannot see that it has no "
+    "effect: Ray answers that all is well. A new cluster takes everything as it is written."
+)
+
+
+def of_config(config: ConfigEffect, *, serves: bool = True) -> Iterator[str]:
+    """Sentences about the applications, those that are hit hardest first; the untouched are left out.
+
+    serves: whether requests get to them, so that it matters what becomes of these.
+    """
+    for app in sorted(config.applications, key=lambda app: -app.reach.rank):
+        if app.reach is not Reach.NONE:
+            yield from _application(app, serves)
+    for cause in config.causes:
+        yield f"{cause.key}: {cause.reach}. {cause.why}"
+
+
+def _application(app: AppEffect, serves: bool) -> Iterator[str]:
+    own = [cause for cause in app.causes if cause.reach is not Reach.NONE]
+    if app.reach in (Reach.NEW, Reach.DELETED):
+        yield f"Application {app.name} {_DOES[app.reach]}.{_counted(app)}"
+        return
+    if own:
+        keys = ", ".join(cause.key for cause in own if cause.reach is own[0].reach)
+        yield f"Application {app.name} {_DOES[own[0].reach]}, because of {keys}. {own[0].why}"
+        yield from (f"Application {app.name}, {c.key}: {c.reach}. {c.why}" for c in own if c.reach is not own[0].reach)
+    for deployment in sorted(app.deployments, key=lambda each: -each.reach.rank):
+        if deployment.reach is not Reach.NONE:
+            yield from _deployment(app, deployment, serves)
+
+
+def _deployment(app: AppEffect, deployment: DeploymentEffect, serves: bool) -> Iterator[str]:
+    name = f"Deployment {app.name}/{deployment.name}"
+    causes = deployment.causes
+    strongest = [cause for cause in causes if cause.reach is deployment.reach]
+    does = (
+        "restarts all its replicas, a few at a time" if deployment.reach is Reach.REBUILD else _DOES[deployment.reach]
+    )
+    because = f", because of {', '.join(cause.key for cause in strongest)}" if strongest else ""
+    why = f" {strongest[0].why}" if strongest else ""
+    yield " ".join(
+        filter(
+            None, (f"{name} {does}{because}.{why}", _numbers(deployment.replicas), _waits(deployment) if serves else "")
+        )
+    )
+    for cause in causes:
+        if cause.reach is Reach.IGNORED and cause not in strongest:
+            yield f"{name}, {cause.key}: {cause.reach}. {cause.why}"
+
+
+def _waits(deployment: DeploymentEffect) -> str:
+    if deployment.requests is Requests.WAIT and deployment.replicas.touched is None:
+        return "With a single replica and no surge, requests wait meanwhile."
+    if deployment.requests is Requests.WAIT and deployment.reach in (Reach.RESTART, Reach.REBUILD):
+        return "Requests wait until the new replica is ready; max_surge_percent: 100 avoids that, with room for it."
+    return _REQUESTS[deployment.requests]
+
+
+def _numbers(replicas: Replicas) -> str:
+    """``4 replicas with 4 GPUs, 1 at a time. 2 more with 2 GPUs at most.``"""
+    parts: list[str] = []
+    if replicas.touched:
+        gpus = f" with {_gpus(replicas.touched_gpus)}" if replicas.touched_gpus else ""
+        away = f", {replicas.away} at a time" if replicas.away else ""
+        parts.append(f"{_count(replicas.touched, 'replica')}{gpus}{away}.")
+    if replicas.extra:
+        gpus = f" with {_gpus(replicas.extra_gpus)}" if replicas.extra_gpus else ""
+        parts.append(f"{replicas.extra} more{gpus} at most.")
+    return " ".join(parts)
+
+
+def _counted(app: AppEffect) -> str:
+    known = [d.replicas.touched for d in app.deployments if d.replicas.touched]
+    gpus = sum(d.replicas.touched_gpus for d in app.deployments)
+    with_gpus = f" with {_gpus(gpus)}" if gpus else ""
+    return f" {_count(sum(known), 'replica')}{with_gpus}." if known else ""
+
+
+def _gpus(number: float) -> str:
+    return f"{number:g} GPU{'' if number == 1 else 's'}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
