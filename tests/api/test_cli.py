@@ -19,6 +19,7 @@ import yaml
 
 from e2e.localkube import light
 from rayservice_operator.api import names
+from rayservice_operator.cli.view_plan import difference
 from rayservice_operator.core.objects import (
     Manifest,
     annotations_of,
@@ -30,6 +31,7 @@ from rayservice_operator.core.objects import (
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.resources import reference
 from tests.cli import states
+from tests.sim.manifests import rayservice
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,87 @@ async def test_wait_ends(command: Command, client: KubeClient, namespace: str) -
     late = await command("promote", "demo", "--wait", "--timeout", "1")
     assert late.code == 7
     assert "Not done after 1 s" in late.err
+
+
+# --- before anything is applied
+
+
+def _file(tmp_path: Path, manifest: Manifest) -> str:
+    path = tmp_path / "file.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    return str(path)
+
+
+def _demo(image: str = "ray:a", **spec: Any) -> Manifest:
+    return {**rayservice(image, **spec), "metadata": {"name": "demo", "labels": {"team": "a"}}}
+
+
+async def test_plan_of_a_new_one(command: Command, tmp_path: Path) -> None:
+    done = await command("plan", _file(tmp_path, _demo()), "-o", "json")
+    assert (done.code, done.json["exists"], done.json["preview"]["kind"]) == (1, False, "first cluster")
+    assert "it would be created" in (await command("plan", _file(tmp_path, _demo()))).out
+
+
+async def test_plan_is_what_apply_then_does(
+    apiserver: light.Api, command: Command, client: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    """What somebody else has set stays, what the file had and has not any more goes: as kubectl does it."""
+    first = _demo(suspend=False)
+    first["metadata"]["annotations"] = {"gone": "soon"}
+    apiserver.kubectl("apply", "-n", namespace, "-f", _file(tmp_path, first))
+    target = reference("RayService", namespace, "demo")
+    await client.merge_patch(target, {"metadata": {"annotations": {names.PAUSE: "true"}}})
+    await client.merge_patch(target, {"spec": {"serviceUnhealthySecondThreshold": 600}})
+    same = await command("plan", _file(tmp_path, first))
+    assert (same.code, "is as the file says" in same.out) == (0, True)
+
+    second = _demo("ray:b", rayClusterDeletionDelaySeconds=5)
+    before = await client.get(target)
+    planned = await command("plan", _file(tmp_path, second), "-o", "json")
+    text = await command("plan", _file(tmp_path, second))
+    assert (planned.code, text.code) == (1, 1)
+    assert await client.get(target) == before, "nothing is written"
+    apiserver.kubectl("apply", "-n", namespace, "-f", _file(tmp_path, second))
+    after = await client.get(target)
+    assert annotations_of(after).get(names.PAUSE) == "true"
+    assert after["spec"]["serviceUnhealthySecondThreshold"] == 600
+    assert "suspend" not in after["spec"]
+    assert planned.json["diff"] == difference(before, after)
+    assert "-    gone: soon" in [row.rstrip() for row in text.out.splitlines()]
+    assert [row for row in text.out.splitlines() if row.startswith("+") and "ray:b" in row]
+
+
+async def test_plan_of_an_upgrade(command: Command, client: KubeClient, namespace: str, tmp_path: Path) -> None:
+    """The clusters of the service are looked at, so what is told is exact."""
+    await put(client, namespace, "ready")
+    done = await command("plan", _file(tmp_path, _demo("ray:b")), "-o", "json")
+    preview = done.json["preview"]
+    assert (done.code, preview["kind"], preview["exact"]) == (1, "new cluster", True)
+    assert preview["impact"]["extraPods"] == 3
+
+
+async def test_plan_says_what_the_server_refuses(
+    command: Command, client: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    await put(client, namespace, "ready")
+    done = await command("plan", _file(tmp_path, _demo(rayClusterDeletionDelaySeconds=-1)))
+    assert done.code == 6
+    assert "rayClusterDeletionDelaySeconds" in done.out
+    unknown = await command("plan", _file(tmp_path, _demo(nonsense=1)))
+    assert (unknown.code, 'unknown field "spec.nonsense"' in unknown.out) == (6, True)
+
+
+async def test_plan_of_files_that_are_no_use(command: Command, tmp_path: Path) -> None:
+    for text in ("", "a: [", "kind: Service\n", "\x00\x01", "kind: RayService\napiVersion: ray.io/v1\n"):
+        (tmp_path / "x.yaml").write_text(text)
+        done = await command("plan", str(tmp_path / "x.yaml"))
+        assert (done.code, done.out) == (2, ""), text
+        assert "x.yaml" in done.err, text
+    assert (await command("plan", str(tmp_path / "none.yaml"))).code == 2
+    two = f"{yaml.safe_dump(_demo())}---\n{yaml.safe_dump(rayservice(name='other'))}"
+    (tmp_path / "two.yaml").write_text(two)
+    done = await command("plan", str(tmp_path / "two.yaml"))
+    assert (done.code, "demo, other" in done.err) == (2, True)
 
 
 # --- what cannot be done

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer
 
-from rayservice_operator.cli import verbs_act, verbs_look, verbs_reach
+from rayservice_operator.cli import verbs_act, verbs_look, verbs_reach, verbs_write
 from rayservice_operator.cli.environment import operator_version
 from rayservice_operator.cli.options import SHARED, Options
 
@@ -31,7 +31,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_shared())
-    for group in (verbs_look, verbs_act, verbs_reach):
+    for group in (verbs_look, verbs_act, verbs_write, verbs_reach):
         group.register(app)
     app.command("version", help="Print the version.", rich_help_panel=_OPERATOR)(_version)
     app.command("run", help="Run the operator until it is told to stop.", rich_help_panel=_OPERATOR)(_run)

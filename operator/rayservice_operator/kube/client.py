@@ -151,8 +151,8 @@ class KubeClient:
             raise
 
     async def merge_patch(self, ref: Ref, patch: Manifest, *, dry_run: bool = False) -> Manifest:
-        """RFC 7386. ``dry_run``: asked whether it would be taken, and nothing is stored."""
-        params = {**self._manager, **({"dryRun": "All"} if dry_run else {})}
+        """RFC 7386. ``dry_run``: the object as it would be, strictly validated; nothing is stored."""
+        params = {**self._manager, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
         request = Request("PATCH", "patch", ref.kind, _path(ref), params, _with_uid(ref, patch), _MERGE)
         try:
             return await self._http.call(request)
