@@ -19,6 +19,11 @@ Exit codes: 0 done, 1 no (not Ready with --check, differences in plan, nothing t
 
 
 _OPERATOR: Final = "The operator"
+PROGRAM: Final = "kubectl-rayservice"
+COMPLETE_VARIABLE: Final = "_KUBECTL_RAYSERVICE_COMPLETE"
+"""By which the script that --install-completion writes for :data:`PROGRAM` asks for offers."""
+
+_COMPLETION: Final = frozenset({"--install-completion", "--show-completion"})
 
 
 def build() -> typer.Typer:
@@ -63,8 +68,10 @@ def _shared() -> Any:
 
 def main(argv: list[str]) -> int:
     """Run a command line; returns the exit code."""
+    # In help the command is called what people type; completion goes by the name of the program.
+    about_completion = COMPLETE_VARIABLE in os.environ or bool(_COMPLETION & set(argv))
     try:
-        code = build()(args=argv, prog_name="kubectl rayservice", standalone_mode=True)
+        code = build()(args=argv, prog_name=PROGRAM if about_completion else PROGRAM.replace("-", " "))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return int(code or 0)
