@@ -104,7 +104,7 @@ SHARED: Final = (
         "output",
         Annotated[
             Output | None,
-            typer.Option("--output", "-o", help="text (default) or json.", rich_help_panel=_PANEL, show_choices=False),
+            typer.Option("--output", "-o", metavar="|".join(Output), help="text by default.", rich_help_panel=_PANEL),
         ],
     ),
     _param(

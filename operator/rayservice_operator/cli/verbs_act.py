@@ -22,9 +22,9 @@ POLL_S: Final = 1.0
 _PANEL: Final = "Act on upgrades"
 
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it has come about, and show where it is.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time for --wait.")]
+Timeout = Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time for --wait.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only ask the API server whether it would be taken.")]
-DEFAULT_TIMEOUT_S: Final = 1800.0
+DEFAULT_TIMEOUT_S: Final = 1800
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
         cli: Cli,
         name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new RayService.")],
         *,
-        template: Annotated[Kind, typer.Option("--template", "-t", help="What it is to serve.")] = Kind.MODEL,
+        template: Annotated[
+            Kind, typer.Option("--template", "-t", metavar="|".join(Kind), help="What it is to serve.")
+        ] = Kind.MODEL,
         model: Annotated[
             str, typer.Option("--model", metavar="ID", help="Model of an LLM (Hugging Face id or path).")
         ] = "",
@@ -77,13 +79,16 @@ def register(app: typer.Typer) -> None:
         *,
         form: Annotated[
             linting.Format | None,
-            typer.Option("--format", "-f", help="text, json or sarif; -o json is the same as json."),
+            typer.Option(
+                "--format", "-f", metavar="|".join(linting.Format), help="text by default; -o json is the same as json."
+            ),
         ] = None,
         ignore: Annotated[
             list[str] | None, typer.Option("--ignore", "-i", metavar="RULE", help="Rules to leave out.")
         ] = None,
         fail_on: Annotated[
-            linting.FailOn, typer.Option("--fail-on", help="The least severity that exits with 1.")
+            linting.FailOn,
+            typer.Option("--fail-on", metavar="|".join(linting.FailOn), help="The least severity that exits with 1."),
         ] = linting.FailOn.ERROR,
     ) -> int:
         """Check manifests without a cluster: what cannot work, what will surprise, what to do."""
