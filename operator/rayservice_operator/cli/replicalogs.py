@@ -9,7 +9,7 @@ from typing import Final
 
 from rayservice_operator.cli import kubectl as kubectls
 from rayservice_operator.cli import view
-from rayservice_operator.cli.errors import CliError, Exit
+from rayservice_operator.cli.errors import CliError
 from rayservice_operator.cli.fetch import Cluster
 from rayservice_operator.cli.kubectl import Kubectl
 from rayservice_operator.cli.logtext import SERVE_LOGS, ErrorBlock, LogFile, log_files, newest_error
@@ -69,20 +69,26 @@ async def _listed(tool: Kubectl, pod: Manifest) -> str | CliError:
 
 async def newest_errors(cli: Cli, cluster: Cluster, objects: Objects) -> tuple[tuple[ErrorBlock, ...], str]:
     """The newest errors of replicas and containers that are not well, and why there are none if that is not known."""
-    status = build(objects)
-    crashed = [pod for pod in objects.pods if _crashed(pod)]
-    unwell = _unwell(status)
-    if not crashed and not unwell:
+    if not any(_crashed(pod) for pod in objects.pods) and not _unwell(build(objects)):
         return (), ""
     try:
         tool = kubectls.find(cli.options, cluster.namespace)
     except CliError as error:
         return (), f"Logs were not read: {error.message}"
+    return await of(tool, objects)
+
+
+async def of(tool: Kubectl, objects: Objects) -> tuple[tuple[ErrorBlock, ...], str]:
+    """The same, with kubectl at hand."""
+    crashed = [pod for pod in objects.pods if _crashed(pod)]
     tasks = [_of_container(tool, pod) for pod in crashed[:MAX_BLOCKS]]
+    unwell = _unwell(build(objects))
     tasks += [_of_deployment(tool, objects, name, app, deployment) for name, app, deployment in unwell[:MAX_BLOCKS]]
     answers = await asyncio.gather(*tasks)
-    blocks = list(dict.fromkeys(a for a in answers if isinstance(a, ErrorBlock)))
-    errors = [a for a in answers if isinstance(a, CliError)]
+    found = [answer for answer in answers if isinstance(answer, ErrorBlock)]
+    # Replicas of one deployment fail alike; one of each text is enough.
+    blocks = list({block.lines: block for block in reversed(found)}.values())[::-1]
+    errors = [answer for answer in answers if isinstance(answer, CliError)]
     missing = f"Logs were not read: {errors[0].message}" if errors and not blocks else ""
     return tuple(blocks[:MAX_BLOCKS]), missing
 
@@ -127,4 +133,4 @@ async def _of_deployment(
             continue
         if block := newest_error(f"{where.pod} {where.file.name}", text):
             return block
-    return next((e for e in errors if e.code is not Exit.TIMEOUT), errors[0] if errors else None)
+    return errors[0] if errors else None
