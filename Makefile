@@ -27,12 +27,14 @@ docs: venv ## Renew what the documentation takes from the code
 	$(BIN)/python scripts/upgrade_diagram.py
 	$(BIN)/python scripts/lint_rules.py
 	$(BIN)/python scripts/changes_table.py
+	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py
 
 crds-check: venv
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
 	$(BIN)/python scripts/upgrade_diagram.py --check
 	$(BIN)/python scripts/lint_rules.py --check
 	$(BIN)/python scripts/changes_table.py --check
+	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

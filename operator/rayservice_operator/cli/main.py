@@ -1,8 +1,7 @@
-"""``rayservice-operator``: the operator's own entry point."""
+"""Entry points: ``rayservice-operator`` (the operator itself) and ``kubectl rayservice`` (the verbs beside it)."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -16,16 +15,22 @@ log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and do it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="rayservice-operator", description="Operator for ray.io/v1 RayService.")
-    commands = parser.add_subparsers(dest="command")
-    commands.add_parser("run", help="run the operator until it is told to stop (the default)")
-    commands.add_parser("version", help="print the version")
-    command = parser.parse_args(argv).command or "run"
-    if command == "version":
+    """``rayservice-operator``: runs the operator, or does what the command line says; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    return plugin(args or ["run"])
+
+
+def plugin(argv: Sequence[str] | None = None) -> int:
+    """``kubectl rayservice``: the verbs. ``run`` and ``version`` need nothing of what the others import."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if args == ["run"]:
+        return run(os.environ)
+    if args == ["version"]:
         print(operator_version())
         return 0
-    return run(os.environ)
+    from rayservice_operator.cli.app import main as verbs  # noqa: PLC0415
+
+    return verbs(args)
 
 
 def run(env: Mapping[str, str]) -> int:

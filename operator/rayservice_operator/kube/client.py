@@ -36,13 +36,13 @@ _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _OTHER_UID = re.compile(r"UID in (the )?precondition")
-_MANAGER: Mapping[str, str] = {"fieldManager": names.FIELD_MANAGER}
 
 
 class KubeClient:
     """``kube.api.KubeApi`` against a real API server. An async context manager, or call :meth:`close`.
 
     ``login`` is asked again about once a minute, because tokens rotate. ``on_request`` is told of every call.
+    ``manager``: name under which the server books the fields that are written. ``headers``: sent with each request.
     """
 
     def __init__(
@@ -54,10 +54,15 @@ class KubeClient:
         call_timeout_s: float = CALL_TIMEOUT_S,
         watch_silence_s: float = WATCH_SILENCE_S,
         page: int = PAGE,
+        manager: str = names.FIELD_MANAGER,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        self._http = Transport(login, limit=limit, on_request=on_request, call_timeout_s=call_timeout_s)
+        self._http = Transport(
+            login, limit=limit, on_request=on_request, call_timeout_s=call_timeout_s, headers=headers
+        )
         self._silence = watch_silence_s
         self._page = page
+        self._manager: Mapping[str, str] = {"fieldManager": manager}
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,12 +128,12 @@ class KubeClient:
 
     async def create(self, obj: Manifest) -> Manifest:
         """The object as stored."""
-        return await self._http.call(Request("POST", "create", obj["kind"], _collection(obj), _MANAGER, obj))
+        return await self._http.call(Request("POST", "create", obj["kind"], _collection(obj), self._manager, obj))
 
     async def apply(self, obj: Manifest) -> Manifest:
         """Server-side apply, forced."""
         path = resource(obj["kind"]).path(metadata(obj).get("namespace"), name_of(obj))
-        params = {**_MANAGER, "force": "true"}
+        params = {**self._manager, "force": "true"}
         return await self._http.call(Request("PATCH", "apply", obj["kind"], path, params, obj, _APPLY))
 
     async def json_patch(self, ref: Ref, operations: Sequence[dict[str, Any]]) -> Manifest:
@@ -137,16 +142,18 @@ class KubeClient:
         if ref.uid:
             body.insert(0, {"op": "test", "path": "/metadata/uid", "value": ref.uid})
         try:
-            return await self._http.call(Request("PATCH", "patch", ref.kind, _path(ref), _MANAGER, body, _JSON_PATCH))
+            request = Request("PATCH", "patch", ref.kind, _path(ref), self._manager, body, _JSON_PATCH)
+            return await self._http.call(request)
         except Invalid as error:
             # A failing «test» and an object that the server will not take are both 422; only the latter has causes.
             if any(op["op"] == "test" for op in body) and not error.causes:
                 raise Conflict(409, "Conflict", f"{ref} is not as expected any more: {error.message}") from error
             raise
 
-    async def merge_patch(self, ref: Ref, patch: Manifest) -> Manifest:
-        """RFC 7386."""
-        request = Request("PATCH", "patch", ref.kind, _path(ref), _MANAGER, _with_uid(ref, patch), _MERGE)
+    async def merge_patch(self, ref: Ref, patch: Manifest, *, dry_run: bool = False) -> Manifest:
+        """RFC 7386. ``dry_run``: the object as it would be, strictly validated; nothing is stored."""
+        params = {**self._manager, **({"dryRun": "All", "fieldValidation": "Strict"} if dry_run else {})}
+        request = Request("PATCH", "patch", ref.kind, _path(ref), params, _with_uid(ref, patch), _MERGE)
         try:
             return await self._http.call(request)
         except Invalid as error:
@@ -161,7 +168,8 @@ class KubeClient:
         The server has no UID precondition for this call, so a successor that took the name within the last
         milliseconds is noticed only by the answer. Its own reconcile, which is due anyway, puts its status right.
         """
-        request = Request("PATCH", "patch_status", ref.kind, _path(ref, "status"), _MANAGER, {"status": patch}, _MERGE)
+        path, body = _path(ref, "status"), {"status": patch}
+        request = Request("PATCH", "patch_status", ref.kind, path, self._manager, body, _MERGE)
         answer = await self._http.call(request)
         if ref.uid and uid_of(answer) != ref.uid:
             raise Conflict(409, "Conflict", f"{request}: another object has the name now")
@@ -186,7 +194,7 @@ class KubeClient:
 
     async def dry_run(self, obj: Manifest) -> None:
         """Returns when a create would be taken."""
-        params = {**_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+        params = {**self._manager, "dryRun": "All", "fieldValidation": "Strict"}
         await self._http.call(Request("POST", "dry_run", obj["kind"], _collection(obj), params, obj))
 
 

@@ -7,11 +7,12 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
 import kopf
+from multidict import CIMultiDict
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
@@ -53,7 +54,7 @@ class Request:
 
 
 class Transport:
-    """Sends requests with the credentials of the hour."""
+    """Sends requests with the credentials of the hour. ``headers`` go with each; one of a name may be there twice."""
 
     def __init__(
         self,
@@ -62,7 +63,9 @@ class Transport:
         limit: TokenBucket | None = None,
         on_request: OnRequest | None = None,
         call_timeout_s: float = CALL_TIMEOUT_S,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
+        self._headers = tuple(headers)
         self._login = login
         self._limit = limit or TokenBucket(rate=50, burst=100)
         self._on_request = on_request
@@ -130,7 +133,8 @@ class Transport:
     @contextlib.asynccontextmanager
     async def _open(self, request: Request, deadline: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
         session, info = self._connected()
-        headers = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
+        ours = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
+        headers = CIMultiDict[str]((*ours.items(), *self._headers))
         data = None
         if request.body is not None:
             data = json.dumps(request.body, separators=(",", ":")).encode()
