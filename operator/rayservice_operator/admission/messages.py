@@ -38,11 +38,16 @@ def as_violation(problem: Problem) -> Violation:
 
 def refusal(problems: Sequence[Problem]) -> str:
     """Field, problem and fix of each, one a line when there are several."""
-    lines = [_plain(str(as_violation(problem))) for problem in problems]
+    lines = [_plain(f"{as_violation(problem)}{_rule(problem)}") for problem in problems]
     if len(lines) == 1:
         return lines[0]
     told = "".join(f"\n* {line}" for line in lines[:MAX_PROBLEMS])
     return f"{len(lines)} problems:{told}{_more(len(lines))}"
+
+
+def _rule(problem: Problem) -> str:
+    """How to have it all the same, for what is lint's opinion and no limit of the operator."""
+    return f" [annotation ray.io/lint-ignore: {problem.rule} lets it pass]" if isinstance(problem, Finding) else ""
 
 
 def causes(problems: Sequence[Problem]) -> list[dict[str, str]]:

@@ -1,7 +1,8 @@
 """What the webhook thinks of a write: which are looked at, what refuses, what is only said.
 
-It explains and changes nothing. Everything that it refuses is refused by the reconcile too, by the same functions, so
-that nothing depends on the webhook being there: it only says it earlier.
+It explains and changes nothing. Everything that it says is said by the reconcile too, by the same functions, so that
+nothing depends on the webhook being there: it only says it earlier. What the operator cannot run is refused there as
+well; what lint holds for an error is tried there, after a warning, because by then it is stored.
 
 An object that is wrong already must stay editable (a label, a finalizer, one mistake mended of two). So an update is
 refused for what it brings in, and only told of what was wrong before.
@@ -25,7 +26,9 @@ from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.findings import Finding, Severity
 from rayservice_operator.core.objects import Manifest, annotations_of, is_terminating, labels_of
 from rayservice_operator.core.violations import Violation
+from rayservice_operator.lint import lint_manifest
 from rayservice_operator.service import context as service
+from rayservice_operator.service.preview import preview
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +38,26 @@ Check: TypeAlias = Callable[[Manifest], Iterable[Problem]]
 Outlook: TypeAlias = Callable[[Manifest | None, Manifest], Iterable[str]]
 """Lines about what a change will do; None: the object is new."""
 
+
+def _lint(manifest: Manifest) -> Iterable[Finding]:
+    """What lint holds against it; its hints are for those who ask for them."""
+    return (finding for finding in lint_manifest(manifest) if finding.severity is not Severity.HINT)
+
+
+def _preview(before: Manifest | None, after: Manifest) -> Iterable[str]:
+    """What a change does to what runs."""
+    told = preview(before, after) if before is not None else None
+    return told.lines() if told is not None and told.changes_anything and not told.violations else ()
+
+
 CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
-    "RayService": (service.refusals,),
+    "RayService": (service.refusals, _lint),
     "RayCluster": (cluster.refusals,),
 }
-"""By kind. Whatever refuses here must be asked by the reconcile of that kind as well."""
+"""By kind. Whatever is said here must be asked by the reconcile of that kind as well."""
 
 OUTLOOKS: Final[Mapping[str, tuple[Outlook, ...]]] = {
-    "RayService": (),
+    "RayService": (_preview,),
     "RayCluster": (),
 }
 

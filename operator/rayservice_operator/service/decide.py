@@ -7,13 +7,12 @@ between any two writes goes on from what is stored (design.md, «Nothing durable
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Final
 
-from rayservice_operator.core.decision import Action, Decision, Level, Note
-from rayservice_operator.core.objects import is_terminating
+from rayservice_operator.core.decision import Action, Apply, Decision, Level, Note
 from rayservice_operator.service import (
+    advice,
     analysis,
     apps,
     clusters,
@@ -34,33 +33,9 @@ from rayservice_operator.service.context import Context, Target, load_config
 from rayservice_operator.service.context import build as build_context
 from rayservice_operator.service.news import carried
 from rayservice_operator.service.snapshot import ServiceSnapshot
+from rayservice_operator.service.states import State, state_of
 from rayservice_operator.service.strategies.base import Plan
 from rayservice_operator.service.suspend import Suspension
-
-
-class State(enum.StrEnum):
-    """States of a RayService, in the order in which they are asked for."""
-
-    LEAVING = "Leaving"
-    FOREIGN = "Foreign"
-    REQUESTED = Suspension.REQUESTED
-    SUSPENDING = Suspension.SUSPENDING
-    SUSPENDED = Suspension.SUSPENDED
-    RESUMING = Suspension.RESUMING
-    REFUSED = "Refused"
-    MANAGED = "Managed"
-
-
-def state_of(context: Context) -> State:
-    """The state that the snapshot shows."""
-    if is_terminating(context.service):
-        return State.LEAVING
-    if (context.service["spec"].get("managedBy") or "") not in context.config.managed_by:
-        return State.FOREIGN
-    stage = suspend.state(context)
-    if stage is not Suspension.NONE:
-        return State(stage)
-    return State.REFUSED if context.target is None else State.MANAGED
 
 
 def decide(snapshot: ServiceSnapshot, now: float) -> Decision:
@@ -146,7 +121,9 @@ def _managed(context: Context) -> Decision:
     active, pending = status.view_pair(context, plan)
     actions: list[Action] = []
     if not context.violations:
-        actions += revisions.record(context.service, context.snapshot.revisions, _referred(context))
+        recorded = revisions.record(context.service, context.snapshot.revisions, _referred(context))
+        actions += recorded
+        notes += advice.notes(context) if any(isinstance(action, Apply) for action in recorded) else ()
     built, built_notes = clusters.plan_clusters(context, target, plan)
     actions += built
     split = _split(context, target, plan)

@@ -16,11 +16,11 @@ from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, Traits
 from rayservice_operator.serveconfig.rollout import Requests
 from rayservice_operator.service import hashing, roll, status, strategies
 from rayservice_operator.service.context import PENDING, ClusterView, Config, Context, Target, build, known_config
-from rayservice_operator.service.decide import State, state_of
 from rayservice_operator.service.preview import cluster, notes
 from rayservice_operator.service.preview.result import NO_IMPACT, Impact, Kind, Preview, impact_of
 from rayservice_operator.service.preview.scene import Scene
 from rayservice_operator.service.roll_step import pace_of
+from rayservice_operator.service.states import State, state_of
 from rayservice_operator.service.strategies import incremental, needs, recreate
 from rayservice_operator.service.strategies.base import Plan
 
