@@ -9,6 +9,7 @@ import io
 import json
 import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ from e2e.localkube import light
 from rayservice_operator.admission import pki, renewal
 from rayservice_operator.admission.review import Verdict
 from rayservice_operator.admission.server import PATH
-from rayservice_operator.admission.settings import AdmissionSettings, Lifetimes
+from rayservice_operator.admission.settings import AdmissionSettings, Certificates, Lifetimes
 from rayservice_operator.admission.sources import BuiltIn
 from rayservice_operator.core.objects import Manifest, metadata, owner_reference
 from rayservice_operator.engine.app import App
@@ -368,6 +369,30 @@ async def test_a_missing_configuration_is_told_and_ends_nothing(
             return app.health.ready() and app.health.phase == "running"
 
         await until(running)
+
+
+async def test_certificates_of_others_are_served_and_renewed(
+    apiserver: light.Api, client: KubeClient, namespace: str, tmp_path: Path
+) -> None:
+    """As mounted from a Secret of cert-manager's or the user's; they come after the operator has started."""
+    now, day = datetime.datetime.now(tz=datetime.UTC), datetime.timedelta(days=1)
+    authority = pki.new_authority(now, day)
+    mine = settings(namespace, certificates=Certificates.FILES, folder=tmp_path)
+    hook = configuration(namespace, mine.port, failure_policy="Fail")
+    hook["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(authority.cert).decode()
+    await client.create(hook)
+    async with operator(apiserver, mine) as app:
+        assert app.webhook is not None
+        assert "tls.crt" in app.health.report()["admission"]["trouble"]
+        app.webhook._leaving = True  # connections end with each answer
+        for _ in range(2):
+            made = pki.issue(authority, mine.hosts, now, day)
+            (tmp_path / "tls.crt").write_bytes(made.cert)
+            (tmp_path / "tls.key").write_bytes(made.key)
+            await app.webhook.refresh()
+            await heard(client, namespace)
+            assert await _served(mine, authority.cert) == pki.certificates(made.cert)[0]
+    await client.delete(reference("ValidatingWebhookConfiguration", "", namespace))
 
 
 # -- bad input

@@ -63,6 +63,7 @@ class Webhook:
         self._tls = ServerTls()
         self._runner: web.AppRunner | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="admission")
+        self._looking = asyncio.Lock()
         self._waiting = 0
         self._told = ""
         self._leaving = False
@@ -88,11 +89,12 @@ class Webhook:
 
     async def refresh(self) -> None:
         """One look at the certificate. Raises Unavailable, BadCertificate, or OSError when the port is taken."""
-        if self._tls.load(await self._source.fetch()):
-            log.info("admission: serving a certificate that ends at %s", self.expires())
-        if self._runner is None:
-            await self._listen()
-        await self._source.announce()
+        async with self._looking:
+            if self._tls.load(await self._source.fetch()):
+                log.info("admission: serving a certificate that ends at %s", self.expires())
+            if self._runner is None:
+                await self._listen()
+            await self._source.announce()
 
     async def linger(self) -> None:
         """Go on answering for a while, on connections that end with the answer."""
