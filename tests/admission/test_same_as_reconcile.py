@@ -1,7 +1,8 @@
-"""Whatever the webhook refuses, the reconcile says as well: nothing depends on the webhook."""
+"""Whatever the webhook says, the reconcile says as well: nothing depends on the webhook."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,14 @@ from rayservice_operator.cluster.snapshot import ClusterSnapshot
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Create, Decision
 from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.violations import Violation
+from rayservice_operator.serveconfig.source import SourceError, load_manifests
 from rayservice_operator.service.decide import decide as decide_service
 from rayservice_operator.service.snapshot import ServiceSnapshot
 from tests.admission.requests import request
 from tests.models.manifests import changed, documents, raycluster, rayservice
 from tests.models.test_validation import CASES, CLUSTER_CASES
+from tests.service.builders import after
 
 NOW = 1_800_000_000.0
 CONFIG = OperatorConfig(capacity_check=False)
@@ -64,7 +68,7 @@ def said(decision: Decision) -> str:
 
 def agree(manifest: Manifest, decision: Decision) -> None:
     """The webhook refuses what the decision refuses to build, for the same reasons."""
-    errors = REVIEW(request(manifest)).errors
+    errors = [problem for problem in REVIEW(request(manifest)).errors if isinstance(problem, Violation)]
     text = said(decision)
     refused = "InvalidRay" in str(decision.status) or any("Invalid" in note.reason for note in decision.notes)
     assert bool(errors) is refused, (errors, text)
@@ -72,6 +76,34 @@ def agree(manifest: Manifest, decision: Decision) -> None:
         assert str(as_violation(error)).split(". ", maxsplit=1)[0] in text
     if errors:
         assert not [action for action in decision.actions if isinstance(action, Create)]
+
+
+FAULTS = sorted((Path(__file__).parents[1] / "data" / "lint" / "faults").glob("*.yaml"))
+
+
+def taken_up(manifest: Manifest) -> list[Decision]:
+    """Decisions until the spec is a revision: the name of its cluster is stored first."""
+    snapshot = ServiceSnapshot(changed(manifest, STORED), CONFIG)
+    first = decide_service(snapshot, NOW)
+    return [first, decide_service(after(snapshot, first), NOW)]
+
+
+@pytest.mark.parametrize("path", FAULTS, ids=lambda path: path.stem)
+def test_findings(path: Path) -> None:
+    """What lint holds against a service, and what it warns of, become events where the webhook was not asked."""
+    try:
+        manifests = [document.manifest for document in load_manifests(path.read_text())]
+    except SourceError:  # kubectl does not get such a file to the API server
+        return
+    for manifest in manifests:
+        if manifest.get("kind") != "RayService" or manifest.get("apiVersion") != "ray.io/v1":
+            continue
+        verdict = REVIEW(request(manifest))
+        text = "\n".join(map(said, taken_up(manifest)))
+        for warning in verdict.warnings:
+            assert warning in text
+        for error in verdict.errors:
+            assert as_violation(error).problem in text
 
 
 @pytest.mark.parametrize("manifest", SERVICES.values(), ids=SERVICES)
