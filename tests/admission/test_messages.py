@@ -23,8 +23,7 @@ def test_several_are_a_list() -> None:
     assert said.splitlines() == [
         "2 problems:",
         "* spec.a: is wrong. Write b",
-        "* spec.serveConfigV2.applications[0].nam: is no key. Do "
-        "[annotation ray.io/lint-ignore: unknown-key lets it pass]",
+        "* spec.serveConfigV2.applications[0].nam: is no key. Do [annotation ray.io/lint-ignore: unknown-key lets it pass]",
     ]
     assert [cause["field"] for cause in messages.causes([ONE, FINDING])] == [
         "spec.a",
