@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint import BY_NAME, RULES, lint_manifest, lint_text
 from rayservice_operator.lint.rules.refused import path_of
+from tests.lint.fuzz import once
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lint"
 FAULTS = sorted((DATA / "faults").glob("*.yaml"))
@@ -212,3 +213,8 @@ def test_any_text_is_judged_and_never_raises(text: str | bytes) -> None:
 def test_a_file_cut_anywhere_never_raises(path: Path, at: int, length: int, put: str) -> None:
     text = path.read_text(encoding="utf-8")
     lint_text(text[:at] + put + text[at + length :])
+
+
+def test_the_fuzz_target_finds_nothing_at_once() -> None:
+    for seed in range(200):
+        once(seed)
