@@ -120,6 +120,16 @@ def test_templates_of_prompts_are_no_helm_templates() -> None:
     assert rules(text) == ["grace-too-short"]
 
 
+def test_broken_yaml_beside_a_prompt_is_told_as_that() -> None:
+    text = fault("manifest-unclosed").replace("num_replicas: 2", 'user_config: {prompt: "{{ question }}"}')
+    assert rules(text) == ["yaml"]
+
+
+def test_files_that_are_no_manifests_can_be_passed_over() -> None:
+    assert lint_text(fault("helm-template"), ignore={"helm-template"}) == []
+    assert lint_text("a: [1", ignore={"yaml"}) == []
+
+
 def test_secrets_are_never_repeated() -> None:
     for path in FAULTS:
         if "secret" in path.stem:
