@@ -117,6 +117,8 @@ AUTOSCALED = ("    rayVersion: 2.60.0\n", "    rayVersion: 2.60.0\n    enableInT
         ("head-kept-out", [("  excludeHeadPodFromServeSvc: true\n", "")]),
         ("worker-version", [("2.58.0", "2.60.0-py311-gpu")]),
         ("declared-version", [("rayproject/ray:2.60.0", "registry.example.com/team/serving:2.60.0")]),
+        ("worker-version", [("rayproject/ray:", "registry.example.com/ray-app:")]),
+        ("declared-version", [("rayproject/ray:2.60.0", "registry.example.com/ray:1.4.0")]),
         ("gpu-only-in-params", [('num-gpus: "1"', 'num-gpus: "0"')]),
         ("object-store", [('"1000000"', '"200000000"')]),
         # Secrets.
