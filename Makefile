@@ -4,9 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check docs lint format test unit e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit fuzz e2e demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ format: venv ## Put the code into the project's format
 
 unit: venv ## Unit, property, simulation and API tests: no cluster, no root
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
+	$(BIN)/python -m tests.lint.fuzz --seconds $(FUZZ_SECONDS)
 
 test: unit ## All of the above, then one end-to-end case on real pods
 	$(BIN)/python -m pytest e2e -m smoke $(PYTEST_ARGS)

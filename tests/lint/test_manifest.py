@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint import BY_NAME, RULES, lint_manifest, lint_text
 from rayservice_operator.lint.rules.refused import path_of
+from tests.lint.fuzz import once
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "lint"
 FAULTS = sorted((DATA / "faults").glob("*.yaml"))
@@ -119,6 +120,16 @@ def test_templates_of_prompts_are_no_helm_templates() -> None:
     assert rules(text) == ["grace-too-short"]
 
 
+def test_broken_yaml_beside_a_prompt_is_told_as_that() -> None:
+    text = fault("manifest-unclosed").replace("num_replicas: 2", 'user_config: {prompt: "{{ question }}"}')
+    assert rules(text) == ["yaml"]
+
+
+def test_files_that_are_no_manifests_can_be_passed_over() -> None:
+    assert lint_text(fault("helm-template"), ignore={"helm-template"}) == []
+    assert lint_text("a: [1", ignore={"yaml"}) == []
+
+
 def test_secrets_are_never_repeated() -> None:
     for path in FAULTS:
         if "secret" in path.stem:
@@ -212,3 +223,8 @@ def test_any_text_is_judged_and_never_raises(text: str | bytes) -> None:
 def test_a_file_cut_anywhere_never_raises(path: Path, at: int, length: int, put: str) -> None:
     text = path.read_text(encoding="utf-8")
     lint_text(text[:at] + put + text[at + length :])
+
+
+def test_the_fuzz_target_finds_nothing_at_once() -> None:
+    for seed in range(200):
+        once(seed)

@@ -9,6 +9,7 @@ from typing import Final
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint.rule import Rule
 from rayservice_operator.lint.rules import (
+    fields,
     fit,
     health,
     leaving,
@@ -64,7 +65,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     ("Pods and replicas that leave", leaving.RULES),
     ("Ports, proxies and versions", reach.RULES),
     ("Secrets", secrets.RULES),
-    ("What nobody reads", unused.RULES),
+    ("What nobody reads", (*unused.RULES, *fields.RULES)),
     ("About the check itself", _ABOUT_LINT),
 )
 """Headings of the documentation, and the rules below each."""

@@ -14,10 +14,13 @@ from rayservice_operator.serveconfig.source import SERVE_CONFIG, SourceDocument,
 
 _FROM_START: Final = Position(1, 1)
 
+# Helm's own objects and functions: nothing else that has double braces (prompts of models have) begins like these.
 _TEMPLATE: Final = re.compile(
     r"\{\{-?\s*(?:\.(?:Values|Release|Chart|Capabilities|Files|Template)\b|include\s|template\s)"
 )
-_ANY_BRACES: Final = re.compile(r"\{\{")
+_IN_NO_YAML: Final = re.compile(
+    r"\{\{-?\s*(?:[.$]|/\*|(?:if|else|end|range|with|define|include|template|toYaml|tpl)\b)"
+)
 
 
 def lint_text(text: str | bytes, name: str = "", *, ignore: Collection[str] = ()) -> list[Finding]:
@@ -26,15 +29,19 @@ def lint_text(text: str | bytes, name: str = "", *, ignore: Collection[str] = ()
     Kinds without rules are passed over. What is no YAML, or a Helm template, is one finding or more; nothing is raised.
     ``name``: of the file, for whoever wants it in messages of his own.
     """
+    findings = [finding for finding in _findings(text, name, ignore) if finding.rule not in ignore]
+    return sorted(findings, key=lambda finding: finding.position or _FROM_START)
+
+
+def _findings(text: str | bytes, name: str, ignore: Collection[str]) -> list[Finding]:
     plain = text if isinstance(text, str) else text.decode("utf-8", errors="replace")
     try:
         documents = load_manifests(text, name)
     except SourceError as error:
-        return _template(plain, _ANY_BRACES) or list(error.findings)
+        return _template(plain, _IN_NO_YAML) or list(error.findings)
     if any(is_ours(document.manifest) for document in documents) and (found := _template(plain, _TEMPLATE)):
         return found
-    findings = [finding for document in documents for finding in lint_document(document, ignore=ignore)]
-    return sorted(findings, key=lambda finding: finding.position or _FROM_START)
+    return [finding for document in documents for finding in lint_document(document, ignore=ignore)]
 
 
 def lint_document(document: SourceDocument, *, ignore: Collection[str] = ()) -> list[Finding]:

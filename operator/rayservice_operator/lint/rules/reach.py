@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from rayservice_operator.cluster.services import serve_ports
-from rayservice_operator.cluster.view import version_of_image
+from rayservice_operator.cluster.view import Version, version_of_image
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint.nodes import GPU, MEMORY, claims_devices
 from rayservice_operator.lint.reading import as_count, as_list, as_map, as_text, plain
@@ -14,6 +14,8 @@ from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import SERVE_CONFIG, Subject
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_RAY_IMAGES: Final = frozenset({"ray", "ray-ml", "ray-llm"})
+_RAY_MAJOR: Final = 2
 _SERVE_PORT: Final = 8000
 _GRPC_PORT: Final = 9000
 _LEAST_OBJECT_STORE: Final = 75 * 1024 * 1024  # Ray 2.60, OBJECT_STORE_MINIMUM_MEMORY_BYTES
@@ -92,7 +94,7 @@ def _endpoints(subject: Subject) -> Iterator[Problem]:
 def _versions(subject: Subject) -> Iterator[Problem]:
     if not subject.nodes:
         return
-    tags = [(node, version_of_image(as_text(node.group.ray_container.get("image")))) for node in subject.nodes]
+    tags = [(node, _ray_of(as_text(node.group.ray_container.get("image")))) for node in subject.nodes]
     head = tags[0][1]
     for node, version in tags[1:]:
         if head and version and version != head:
@@ -105,10 +107,17 @@ def _declared_version(subject: Subject) -> Iterator[Problem]:
     if not subject.nodes or not subject.spec.ray_version:
         return
     declared = subject.view.ray_version
-    image = version_of_image(as_text(subject.view.head.ray_container.get("image")))
+    image = _ray_of(as_text(subject.view.head.ray_container.get("image")))
     if declared and image and declared[:2] != image[:2]:
         problem = f"is {subject.spec.ray_version}, but the head's image has Ray {_dotted(image)}"
         yield Problem((*subject.cluster_path, "rayVersion"), problem, f"Write {_dotted(image)}")
+
+
+def _ray_of(image: str) -> Version | None:
+    """Version of Ray in an image of the Ray project or a mirror of it; an image of one's own has tags of its own."""
+    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    version = version_of_image(image) if name in _RAY_IMAGES else None
+    return version if version and version[0] == _RAY_MAJOR else None
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

@@ -14,6 +14,9 @@ from rayservice_operator.serveconfig.model.logs import LoggingConfig
 from rayservice_operator.serveconfig.model.runtime_env import RuntimeEnv
 from rayservice_operator.serveconfig.model.values import import_path_complaint, refuse, route_prefix_complaint
 
+DEFAULT_NAME: Final = "default"
+DEFAULT_ROUTE_PREFIX: Final = "/"
+
 
 def _import_path(value: str) -> str:
     complaint = import_path_complaint(value)
@@ -43,8 +46,8 @@ class Application(Part):
         "user_config": "Move it to an entry of deployments",
     }
 
-    name: Annotated[str, Field(min_length=1)] = "default"
-    route_prefix: Annotated[str | None, AfterValidator(_route_prefix)] = "/"
+    name: Annotated[str, Field(min_length=1)] = DEFAULT_NAME
+    route_prefix: Annotated[str | None, AfterValidator(_route_prefix)] = DEFAULT_ROUTE_PREFIX
     import_path: Annotated[str, AfterValidator(_import_path)]
     runtime_env: RuntimeEnv = RuntimeEnv()
     host: str = "0.0.0.0"
@@ -55,11 +58,14 @@ class Application(Part):
     logging_config: LoggingConfig | None = None
     external_scaler_enabled: Annotated[bool, Since(2, 53)] = False
 
-    def faults(self) -> Iterator[Fault]:
+    @classmethod
+    def plain_faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
         for key in ("host", "port"):
-            if key in self.model_fields_set:
+            if key in value:
                 fix = f"Move it to http_options.{key}, beside applications"
                 yield Fault((key,), "cannot be set for one application", fix)
+
+    def faults(self) -> Iterator[Fault]:
         yield from self._environments()
         seen: set[str] = set()
         for index, deployment in enumerate(self.deployments):
