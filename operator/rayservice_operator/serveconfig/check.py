@@ -8,7 +8,7 @@ of every part that is right by itself. ``docs/serve-config.md`` lists the rules 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,12 +65,14 @@ def check(document: Mapping[str, Any], ray_version: str | None) -> list[Finding]
     plain = walk.part(Deploy, document, ())
     root, errors = _validated(Deploy, plain)
     refused = list(_errors(errors, plain))
-    broken = [*walk.broken, *(finding.path[len(ROOT) :] for finding in refused)]
+    said = {finding.path for finding in refused}
+    wrong = [*walk.broken, *(path[len(ROOT) :] for path in said)]
+    broken = {path[:depth] for path in wrong for depth in range(len(path) + 1)}
     faults: list[Finding] = []
     instances: dict[Path, Part] = {} if root is None else {(): root}
     for path, part, value in reversed(walk.parts):  # parents come before what is in them
-        faults.extend(_findings(part.plain_faults(value), path, version, {finding.path for finding in refused}))
-        if any(other[: len(path)] == path for other in broken):
+        faults.extend(_findings(part.plain_faults(value), path, version, said))
+        if path in broken:
             continue
         instance = _instance(instances, path) or _validated(part, value)[0]
         if instance is not None:
@@ -80,20 +82,22 @@ def check(document: Mapping[str, Any], ray_version: str | None) -> list[Finding]
     return sorted(findings, key=_order(document))
 
 
-def _order(document: Mapping[str, Any]) -> Any:
+def _order(document: Mapping[str, Any]) -> Callable[[Finding], list[int]]:
     """Findings in the order of the document's text, as far as it has one."""
+    places: dict[int, dict[str, int]] = {}
 
     def key(finding: Finding) -> list[int]:
         at: Any = document
-        places: list[int] = []
+        order: list[int] = []
         for step in finding.path[len(ROOT) :]:
             if isinstance(at, Mapping):
-                places.append(list(at).index(step) if step in at else len(at))
+                known = places.get(id(at)) or places.setdefault(id(at), {name: n for n, name in enumerate(at)})
+                order.append(known.get(str(step), len(known)))
                 at = at.get(str(step))
             else:
-                places.append(step if isinstance(step, int) else 0)
-                at = at[step] if isinstance(at, Sequence) and isinstance(step, int) and step < len(at) else None
-        return places
+                order.append(step if isinstance(step, int) else 0)
+                at = at[step] if isinstance(at, list) and isinstance(step, int) and step < len(at) else None
+        return order
 
     return key
 
@@ -163,6 +167,8 @@ class _Walk:
     """Every mapping that is a part of the config, with its model."""
     broken: list[Path] = field(default_factory=list)
     """Values that the walk itself found refused."""
+    guesses: int = 200
+    """Unknown keys that are still compared with all known ones, which takes longer than all the rest."""
 
     def part(self, part: type[Part], value: Any, path: Path) -> Any:
         """The mapping without keys that are unknown or too new."""
@@ -229,9 +235,23 @@ class _Walk:
         strict = part.STRICT_SINCE is not None and self.version >= part.STRICT_SINCE
         severity = Severity.ERROR if strict else Severity.WARNING
         what = "is not known to Ray, which refuses it" if strict else "is not known to Ray, which ignores it"
-        self._add(UNKNOWN_KEY, severity, (*path, key), f"{what} in {part.LABEL}", _advice(part, key, self.version))
+        self._add(UNKNOWN_KEY, severity, (*path, key), f"{what} in {part.LABEL}", self._advice(part, key))
         if strict:
             self.broken.append((*path, key))
+
+    def _advice(self, part: type[Part], key: str) -> str:
+        """What to do about a key that is not known: where it belongs, or what may have been meant."""
+        if key in part.MOVED:
+            return part.MOVED[key]
+        names = [name for name, known in fields_of(part).items() if known.since <= self.version]
+        folded = {name.replace("_", ""): name for name in names}
+        near = folded.get(key.replace("_", "").replace("-", "").casefold())
+        if near is None and self.guesses > 0 and len(key) <= _LONGEST:
+            self.guesses -= 1
+            near = next(iter(difflib.get_close_matches(key, names, n=1, cutoff=0.7)), None)
+        if near is not None:
+            return f"Did you mean {near}?"
+        return f"Remove it, or write one of {', '.join(names)}" if len(names) <= _FEW else "Remove it"
 
     def _newer(self, part: type[Part], known: FieldShape, path: Path) -> None:
         strict = part.STRICT_SINCE is not None and self.version >= part.STRICT_SINCE
@@ -284,18 +304,5 @@ def _is_converted(scalar: type | None, value: object) -> bool:
     return scalar is bool and isinstance(value, int | float | str)
 
 
-def _advice(part: type[Part], key: str, version: Version) -> str:
-    """What to do about a key that is not known: where it belongs, or what may have been meant."""
-    moved = part.MOVED.get(key)
-    if moved is not None:
-        return moved
-    names = [name for name, known in fields_of(part).items() if known.since <= version]
-    folded = {name.replace("_", "").casefold(): name for name in names}
-    plain = str(key).replace("_", "").replace("-", "").casefold()
-    near = folded.get(plain) or next(iter(difflib.get_close_matches(str(key), names, n=1, cutoff=0.7)), None)
-    if near is not None:
-        return f"Did you mean {near}?"
-    return f"Remove it, or write one of {', '.join(names)}" if len(names) <= _FEW else "Remove it"
-
-
 _FEW: Final = 12
+_LONGEST: Final = 60

@@ -96,6 +96,8 @@ class Application(Part):
             path = ("deployments", index, "ray_actor_options", "runtime_env")
             if _has_null_variables(child):
                 yield Fault((*path, "env_vars"), *_NULL_VARIABLES)
+            if not own.model_fields_set or not child.model_fields_set:
+                continue
             known = alone | {fault.problem for fault in child.together()}
             for fault in own.merged_with(child).together():
                 if fault.problem not in known:

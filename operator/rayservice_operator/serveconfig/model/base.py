@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Strict
 
@@ -72,7 +72,7 @@ class Fault:
 class Part(BaseModel):
     """A mapping of the serve config. Types and bounds are Ray's own, so that pydantic converts as Ray does."""
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
 
     LABEL: ClassVar[str]
     """How messages call it, for example ``a deployment``."""
@@ -82,6 +82,10 @@ class Part(BaseModel):
 
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that people write here although Ray has them elsewhere or no more: what to do, as a sentence."""
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: it cannot change. Pydantic copies defaults for every part it reads, half of all the time else."""
+        return self
 
     @classmethod
     def plain_faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:  # noqa: ARG003
