@@ -156,6 +156,13 @@ def test_applications_come_and_go_by_name() -> None:
     assert by_name["a"].deployments[0].replicas.after == 0
 
 
+def test_a_new_autoscaled_deployment_begins_small() -> None:
+    for scaling, start in (({"min_replicas": 2}, 2), ({"initial_replicas": 3}, 3), ({"min_replicas": 0}, 0), ({}, 1)):
+        new = document({"autoscaling_config": {"max_replicas": 9, **scaling}})
+        told = effect({"applications": []}, new).applications[0].deployments[0]
+        assert (told.replicas.after, told.replicas.extra) == (start, 9)
+
+
 def test_an_application_without_a_name_is_the_default_one() -> None:
     unnamed = {"import_path": "m:a"}
     told = effect({"applications": [unnamed]}, {"applications": [{**unnamed, "name": "default"}]})

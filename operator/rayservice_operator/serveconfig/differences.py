@@ -88,9 +88,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def same(path: str, old: Any, new: Any) -> bool:
     """Whether Ray sees no difference: by text where it hashes the field, else by the meaning of the value's type."""
-    old, new = (DEFAULTS.get(path, ABSENT) if value is ABSENT else value for value in (old, new))
     if old is ABSENT or new is ABSENT:
-        return old is new
+        default = DEFAULTS.get(path, ABSENT)
+        old, new = (default if old is ABSENT else old), (default if new is ABSENT else new)
+        if old is ABSENT or new is ABSENT:
+            return old is new
+    if type(old) is type(new) and isinstance(old, str | int | float) and old == new:
+        return True
     field = FIELDS.get(path)
     if field is not None and field.hashed:
         return text(old) == text(new)

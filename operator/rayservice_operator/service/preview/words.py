@@ -132,10 +132,13 @@ def _numbers(replicas: Replicas) -> str:
 
 
 def _counted(app: AppEffect) -> str:
-    known = [d.replicas.touched for d in app.deployments if d.replicas.touched]
+    """Replicas that start or stop with the application; an autoscaler may start more."""
+    touched = sum(d.replicas.touched or 0 for d in app.deployments)
     gpus = sum(d.replicas.touched_gpus for d in app.deployments)
+    most = sum(d.replicas.extra for d in app.deployments)
     with_gpus = f" with {_gpus(gpus)}" if gpus else ""
-    return f" {_count(sum(known), 'replica')}{with_gpus}." if known else ""
+    up_to = f", up to {most} under load" if most > touched else ""
+    return f" {_count(touched, 'replica')}{with_gpus}{up_to}." if touched else ""
 
 
 def _gpus(number: float) -> str:
