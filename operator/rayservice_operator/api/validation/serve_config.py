@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.serveconfig.canonical import FIELD, ServeConfigError, parse
+from rayservice_operator.serveconfig.model.values import import_path_complaint, route_prefix_complaint
 
 DEFAULT_ROUTE_PREFIX: Final = "/"
-
-# package.module:attribute, or with a dot in place of the colon.
-_IMPORT_PATH = re.compile(r"[^\s:]+:[^\s:]+|[^\s:]+\.[^\s:.]+")
 
 
 @functools.lru_cache(maxsize=512)
@@ -46,25 +43,23 @@ def _violations(text: str) -> Iterator[Violation]:
 
 def _import_path(path: str, application: dict[str, Any]) -> Iterator[Violation]:
     value = application.get("import_path")
-    fix = "Write module:application, for example my_package.app:app"
     if value is None:
-        yield Violation(f"{path}.import_path", "is missing", fix)
-    elif not isinstance(value, str) or not _IMPORT_PATH.fullmatch(value):
-        yield Violation(f"{path}.import_path", f"{value!r} is no import path", fix)
+        yield Violation(f"{path}.import_path", "is missing", "Write module:application, for example my_package.app:app")
+        return
+    complaint = import_path_complaint(value)
+    if complaint is not None:
+        yield Violation(f"{path}.import_path", *complaint)
 
 
 def _route_prefix(path: str, name: str, application: dict[str, Any], prefixes: dict[str, str]) -> Iterator[Violation]:
     """``prefixes``: application by prefix among those before this one; this one is added."""
     prefix = application.get("route_prefix", DEFAULT_ROUTE_PREFIX)
     path = f"{path}.route_prefix"
-    if prefix is None:  # reachable only through handles
+    complaint = route_prefix_complaint(prefix)
+    if complaint is not None:
+        yield Violation(path, *complaint)
+    elif prefix is None:  # reachable only through handles
         return
-    if not isinstance(prefix, str) or not prefix.startswith("/"):
-        yield Violation(path, f"{prefix!r} does not start with a slash", "Write for example /app")
-    elif len(prefix) > 1 and prefix.endswith("/"):
-        yield Violation(path, f"{prefix!r} ends with a slash", f"Write {prefix.rstrip('/') or '/'}")
-    elif "{" in prefix or "}" in prefix:
-        yield Violation(path, f"{prefix!r} has a wildcard", "Write a fixed prefix; route further in the application")
     elif prefix in prefixes:
         written = "is" if "route_prefix" in application else "is not set and so is"
         yield Violation(

@@ -1,0 +1,390 @@
+"""YAML as Kubernetes reads it, with limits: from text to nodes that know their place, and from nodes to plain JSON.
+
+Scalars are read as KubeRay reads them (YAML 1.1 booleans, ``1e9`` is a number, a date is a string), because the same
+manifest must mean the same thing; keys become strings as they do in JSON. Text that grows without bounds when its
+aliases are written out, or that nests without end, is refused before anything of that size is built.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+from rayservice_operator.core.findings import Position
+
+MAX_NODES: Final = 100_000
+"""Most values once every alias is written out: a text that doubles itself line by line ends here."""
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting. The C parser recurses on the machine's stack, so this is checked before it composes."""
+
+
+class YamlError(ValueError):
+    """A text that cannot be used: why, what to do, and where if that is known."""
+
+    def __init__(self, problem: str, fix: str, position: Position | None = None) -> None:
+        self.problem = problem
+        self.fix = fix
+        self.position = position
+        super().__init__(problem)
+
+
+def position_of(mark: Any) -> Position:
+    """The place of one of PyYAML's marks, which count from 0."""
+    return Position(mark.line + 1, mark.column + 1)
+
+
+# -- from text to nodes --------------------------------------------------------------------------------------------
+
+_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NULL: Final = "tag:yaml.org,2002:null"
+_BOOL: Final = "tag:yaml.org,2002:bool"
+_INT: Final = "tag:yaml.org,2002:int"
+_FLOAT: Final = "tag:yaml.org,2002:float"
+_STR: Final = "tag:yaml.org,2002:str"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+_MAP: Final = "tag:yaml.org,2002:map"
+_SEQ: Final = "tag:yaml.org,2002:seq"
+
+_RESOLVERS: Final[tuple[tuple[str, str, str], ...]] = (
+    (_NULL, r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    (_BOOL, r"^(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$", "tTfFyYnNoO"),
+    (_INT, r"^[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$", "-+0123456789"),
+    (_FLOAT, r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    (_FLOAT, r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
+    (_MERGE, r"^<<$", "<"),
+)
+
+
+class _Loader(_BaseLoader):  # type: ignore[misc]  # the C loader when PyYAML was built with libyaml
+    """PyYAML's safe loader with the scalar rules above; only parsing and composing are used."""
+
+    yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's slot
+
+
+for _tag, _pattern, _first in _RESOLVERS:
+    # "\0" stands for «no first character»: PyYAML files the empty scalar under "".
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), [c if c != "\0" else "" for c in _first])
+
+
+_FORBIDDEN: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What YAML does not allow raw, anywhere; a binary file has it early on."""
+
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+"""Ends a line, for libyaml's marks as well."""
+
+
+def place(text: str, index: int) -> Position:
+    """The line and column of a character."""
+    line, start = 1, 0
+    for found in _BREAK.finditer(text, 0, index):
+        line, start = line + 1, found.end()
+    return Position(line, index - start + 1)
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, as the positions here count them."""
+    return _BREAK.split(text)
+
+
+def compose(text: str, max_bytes: int) -> yaml.Node | None:
+    """The graph of nodes of the only document, aliases shared; None for a text without one. Raises YamlError."""
+    _limit_bytes(text, max_bytes)
+    with _told(text):
+        _limit_depth(text)
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    if node is not None:
+        limit_size([node], max_bytes)
+    return node
+
+
+def compose_all(text: str, max_bytes: int) -> list[yaml.Node]:
+    """The graphs of all documents. Raises YamlError for the first thing that is no YAML."""
+    _limit_bytes(text, max_bytes)
+    with _told(text):
+        _limit_depth(text)
+        nodes: list[yaml.Node] = list(yaml.compose_all(text, Loader=_Loader))
+    limit_size(nodes, max_bytes)
+    return nodes
+
+
+def _limit_bytes(text: str, max_bytes: int) -> None:
+    bad = _FORBIDDEN.search(text)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        where = place(text, error.start)
+        raise YamlError(
+            f"has a character that is no Unicode text at position {error.start}", "Save it as UTF-8", where
+        ) from None
+    if size > max_bytes:
+        raise YamlError(
+            f"is {size} bytes long, more than {max_bytes}",
+            "Move large values into the image or an environment",
+            place(text, _within(text, max_bytes)),
+        )
+    if bad is not None:
+        problem = f"is not valid YAML: the character U+{ord(bad[0]):04X} is not allowed"
+        fix = "Save it as UTF-8 text; in a quoted value write the character as an escape"
+        raise YamlError(problem, fix, place(text, bad.start()))
+
+
+def _within(text: str, size: int) -> int:
+    """How many characters fit into so many bytes."""
+    return len(text.encode()[:size].decode(errors="ignore"))
+
+
+class _told:  # noqa: N801 - reads as a phrase in `with`
+    """Turns what PyYAML raises into YamlError."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, yaml.MarkedYAMLError):
+            mark = error.problem_mark or error.context_mark
+            position = position_of(mark) if mark is not None else None
+            if _TOO_DEEP in (error.problem or ""):
+                raise _nested_too_deep(position) from None
+            said = ", ".join(part for part in (error.context, error.problem) if part)
+            raise YamlError(f"is not valid YAML: {said}", self._fix(error.problem, position), position) from None
+        if isinstance(error, yaml.YAMLError):
+            said = (str(error).splitlines() or ["it cannot be read"])[0]
+            raise YamlError(f"is not valid YAML: {said}", "Correct the YAML") from None
+
+    def _fix(self, problem: str | None, position: Position | None) -> str:
+        if position is not None:
+            rows = lines(self._text)
+            row = rows[position.line - 1] if position.line <= len(rows) else ""
+            if "\t" in row[: len(row) - len(row.lstrip())]:
+                return "Indent with spaces; YAML does not take tabs there"
+            if _TEMPLATE.search(self._text):
+                return "Render the template first; this is a template, not a manifest"
+        return _FIXES.get(problem or "", "Correct the YAML")
+
+
+_TEMPLATE: Final = re.compile(r"\{\{[-\s.]")
+
+_FIXES: Final = {
+    "mapping values are not allowed in this context": "Quote a value that has a colon in it; check the indentation",
+    "did not find expected key": "Check that the line starts at the same column as its siblings",
+    "did not find expected '-' indicator": "Check that all entries of the list start at the same column",
+    "could not find expected ':'": "Write `key: value`; a space has to follow the colon",
+    "found unexpected end of stream": "Close the quotes or brackets",
+    "found undefined alias": "Set the anchor (`&name`) before it is used",
+    "found character that cannot start any token": "Quote the value",
+}
+
+_TOO_DEEP: Final = "maximum nesting depth"
+"""What libyaml from 0.2.6 on says by itself; it scans ahead, so it may get there before the first event does."""
+
+
+def _nested_too_deep(position: Position | None) -> YamlError:
+    return YamlError(f"is nested more than {MAX_DEPTH} levels deep", "Flatten it", position)
+
+
+def _limit_depth(text: str) -> None:
+    """Raises for nesting beyond MAX_DEPTH, reading events one at a time (no recursion)."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _nested_too_deep(position_of(event.start_mark))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+class _Extent(NamedTuple):
+    """How much a node is with all its aliases written out."""
+
+    values: int
+    characters: int
+    height: int
+
+
+def limit_size(roots: list[yaml.Node], max_characters: int) -> None:
+    """Raises YamlError for what is too much with its aliases written out, all documents together.
+
+    That is more than MAX_NODES values, more text than the limit of the text itself, nesting beyond MAX_DEPTH, or a
+    value that contains itself. Each node is looked at once and remembers its extent, so the check itself is linear.
+    """
+    known: dict[int, _Extent] = {}
+    open_nodes: set[int] = set()
+
+    def extent(node: yaml.Node) -> _Extent:
+        found = known.get(id(node))
+        if found is not None:
+            return found
+        if id(node) in open_nodes:
+            raise YamlError(
+                "has an alias to a value that contains it", "Write the value out", position_of(node.start_mark)
+            )
+        open_nodes.add(id(node))
+        values, characters, height = 1, len(node.value) if isinstance(node, yaml.ScalarNode) else 0, 0
+        for child in _children(node):
+            inner = extent(child)
+            values, characters = values + inner.values, characters + inner.characters
+            height = max(height, inner.height + 1)
+        open_nodes.discard(id(node))
+        if height > MAX_DEPTH:
+            raise _nested_too_deep(position_of(node.start_mark))
+        _limit_amount(values, characters, max_characters, node)
+        known[id(node)] = _Extent(values, characters, height)
+        return known[id(node)]
+
+    values = characters = 0
+    for root in roots:
+        whole = extent(root)
+        values, characters = values + whole.values, characters + whole.characters
+        _limit_amount(values, characters, max_characters, root)
+
+
+def _limit_amount(values: int, characters: int, max_characters: int, node: yaml.Node) -> None:
+    if values > MAX_NODES:
+        raise YamlError(
+            f"has more than {MAX_NODES} values once its aliases are written out",
+            "Use fewer or smaller aliases",
+            position_of(node.start_mark),
+        )
+    if characters > max_characters:
+        raise YamlError(
+            f"has more than {max_characters} characters once its aliases are written out",
+            "Use fewer or smaller aliases",
+            position_of(node.start_mark),
+        )
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
+
+
+# -- from nodes to plain JSON --------------------------------------------------------------------------------------
+
+
+def construct(node: yaml.Node) -> Any:
+    """Plain JSON of a node. Raises YamlError for duplicate keys, keys that are no scalars, and tags that JSON lacks."""
+    if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
+        return _construct_mapping(node)
+    if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
+        return [construct(child) for child in node.value]
+    if isinstance(node, yaml.ScalarNode):
+        return _construct_scalar(node)
+    raise _wrong_tag(node)
+
+
+def _wrong_tag(node: yaml.Node) -> YamlError:
+    return YamlError(f"has a value of type {node.tag}", "Use plain JSON types only", position_of(node.start_mark))
+
+
+def _construct_mapping(node: yaml.MappingNode) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    merged: list[dict[str, Any]] = []
+    for key_node, value_node in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise YamlError("has a key that is a list or mapping", "Use a string", position_of(key_node.start_mark))
+        if key_node.tag == _MERGE:
+            merged.extend(construct(source) for source in merge_sources(value_node))
+            continue
+        key = key_text(key_node)
+        if key in result:
+            raise YamlError(f"has the key {key!r} twice", "Remove one of them", position_of(key_node.start_mark))
+        result[key] = construct(value_node)
+    for source in merged:  # own keys win, then the first source named
+        for key, value in source.items():
+            result.setdefault(key, value)
+    return result
+
+
+def merge_sources(node: yaml.Node) -> list[yaml.MappingNode]:
+    """The mappings that a ``<<`` names, the first one wins. Raises YamlError for anything else."""
+    sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not all(isinstance(source, yaml.MappingNode) for source in sources):
+        where = position_of(node.start_mark)
+        raise YamlError("has `<<` with something that is no mapping", "Merge mappings", where)
+    return list(sources)
+
+
+def entry(node: yaml.MappingNode, key: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """The nodes of a key and its value; own keys win over those that ``<<`` brings in."""
+    sources: list[yaml.MappingNode] = []
+    for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            sources.extend(merge_sources(value_node))
+        elif key_text(key_node) == key:
+            return key_node, value_node
+    return next((found for source in sources if (found := entry(source, key)) is not None), None)
+
+
+def key_text(node: yaml.ScalarNode) -> str:
+    """The key as JSON has it: ``1`` and ``true`` are names like any other, as written. Raises YamlError."""
+    value = _construct_scalar(node)
+    if value is None:
+        raise YamlError("has an empty key", "Name it", position_of(node.start_mark))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _construct_scalar(node: yaml.ScalarNode) -> Any:
+    convert = _SCALARS.get(node.tag)
+    if convert is None:
+        raise _wrong_tag(node)
+    where = position_of(node.start_mark)
+    try:
+        value = convert(node.value)
+    except ValueError:
+        short_tag = node.tag.rpartition(":")[2]
+        raise YamlError(f"{_shortened(node.value)!r} is no {short_tag}", "Correct it", where) from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise YamlError(f"{node.value!r} cannot be written as JSON", "Use a finite number", where)
+    return value
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _to_bool(text: str) -> bool:
+    try:
+        return _BOOLS[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _to_int(text: str) -> int:
+    digits = text.replace("_", "").lower()
+    sign = -1 if digits.startswith("-") else 1
+    digits = digits.lstrip("+-")
+    for prefix, base in (("0b", 2), ("0o", 8), ("0x", 16)):
+        if digits.startswith(prefix):
+            return sign * int(digits[2:], base)
+    return sign * int(digits, 8 if len(digits) > 1 and digits.startswith("0") else 10)
+
+
+def _to_float(text: str) -> float:
+    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_BOOLS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+_SCALARS: Final[dict[str, Callable[[str], Any]]] = {
+    _NULL: lambda _text: None,
+    _BOOL: _to_bool,
+    _INT: _to_int,
+    _FLOAT: _to_float,
+    _STR: str,
+    _MERGE: str,
+}
