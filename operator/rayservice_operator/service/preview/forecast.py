@@ -12,8 +12,9 @@ from typing import Final
 
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, Traits, effect
+from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, effect
 from rayservice_operator.serveconfig.rollout import Requests
+from rayservice_operator.serveconfig.traits import Traits
 from rayservice_operator.service import hashing, roll, status, strategies
 from rayservice_operator.service.context import PENDING, ClusterView, Config, Context, Target, build, known_config
 from rayservice_operator.service.decide import State, state_of
