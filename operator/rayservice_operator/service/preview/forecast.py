@@ -20,7 +20,7 @@ from rayservice_operator.service.context import PENDING, ClusterView, Config, Co
 from rayservice_operator.service.decide import State, state_of
 from rayservice_operator.service.preview import cluster, notes
 from rayservice_operator.service.preview.result import NO_IMPACT, Impact, Kind, Preview, impact_of
-from rayservice_operator.service.preview.scene import Scene
+from rayservice_operator.service.preview.scene import Scene, is_readable
 from rayservice_operator.service.roll_step import pace_of
 from rayservice_operator.service.strategies import incremental, needs, recreate
 from rayservice_operator.service.strategies.base import Plan
@@ -54,7 +54,7 @@ def of_change(seen: Scene) -> Preview:
 def _refused(before: Context, after: Context) -> Preview:
     """Nothing of the spec counts but ``upgradeStrategy``: no part of a revision, it may turn the last good one."""
     told = refused(after.violations, has_former=before.target is not None)
-    if after.target is None or state_of(after) is not State.MANAGED:
+    if after.target is None or state_of(after) is not State.MANAGED or not is_readable(after.service):
         return told
     meanwhile = _Case(before, after, after.target, strategies.plan(after)).preview()
     if meanwhile.changes_anything and meanwhile.kind is not Kind.SETTINGS:
