@@ -21,8 +21,9 @@ from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest, generation_of, metadata, name_of, uid_of
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.service import clusters, hashing, inplace, revisions, roll
-from rayservice_operator.service.context import ACTIVE, Context, Target, refusals, role_name
+from rayservice_operator.service.context import ACTIVE, Context, Target, known_config, load_config, refusals, role_name
 from rayservice_operator.service.context import build as build_context
+from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.roll import difference
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
@@ -63,16 +64,40 @@ def scene(before: Manifest, after: Manifest, live: Live) -> Scene:
     """Both contexts on the same clusters; ``after`` gets the identity and the status of the stored object."""
     stored = copy.deepcopy(before)
     stored.setdefault("status", {})
-    exact = True
     if not uid_of(stored) and not role_name(stored["status"], ACTIVE):
         # A file, not an object: compared as if it had been applied and served.
-        stored["status"] = {**stored["status"], ACTIVE: {"rayClusterName": ASSUMED}}
-    seen = live
+        stored["status"] = {**stored["status"], ACTIVE: _served(stored)}
+    seen = live if live.revisions else replace(live, revisions=_revisions(stored))
+    exact = _knows_configs(stored, seen)
     if not live.clusters:
-        made, exact = _stand_ins(stored, live, _usable(after))
-        seen = replace(live, clusters=made)
+        made, known = _stand_ins(stored, seen, _usable(after))
+        seen, exact = replace(seen, clusters=made), exact and known
     edited = {**after, "metadata": _metadata(stored, after), "status": stored["status"]}
     return Scene(_context(stored, seen), _context(edited, seen), exact)
+
+
+def _served(service: Manifest) -> Manifest:
+    """``activeServiceStatus`` of a service that has what it declares."""
+    config = None if refusals(service) else load_config(service["spec"].get("serveConfigV2"))
+    return {"rayClusterName": ASSUMED, "appliedConfigHash": config.hash if config else ""}
+
+
+def _revisions(stored: Manifest) -> tuple[Manifest, ...]:
+    """The history as far as the object itself tells: each spec that was accepted is in it."""
+    if refusals(stored):
+        return ()
+    number = (stored["status"].get("applied") or {}).get("revision")
+    return (revisions.build({**stored, "metadata": {"uid": "", **metadata(stored)}}, number or 1),)
+
+
+def _knows_configs(stored: Manifest, seen: Live) -> bool:
+    """Whether the serve configs are known that the status has hashes of."""
+    status = stored["status"]
+    hashes = (
+        (status.get(ACTIVE) or {}).get("appliedConfigHash"),
+        (status.get(FAILED) or {}).get("rolledBackTo"),
+    )
+    return all(not each or known_config(seen.revisions, each) is not None for each in hashes)
 
 
 def _metadata(stored: Manifest, after: Manifest) -> Manifest:
