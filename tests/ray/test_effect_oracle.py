@@ -97,6 +97,14 @@ TOGETHER: dict[str, tuple[Document, Document]] = {
         document({"ray_actor_options": {"num_cpus": 1.0}}),
     ),
     "arguments in another type": (document({}, {"args": {"a": 1}}), document({}, {"args": {"a": 1.0}})),
+    "an unknown key in a router": (
+        document(ROUTER),
+        document({"request_router_config": {**ROUTER["request_router_config"], "a_typo": 1}}),
+    ),
+    "an unknown key of autoscaling": (
+        document(SCALED),
+        document({"autoscaling_config": {"max_replicas": 3, "max": 1}}),
+    ),
     "an unknown key": (document({"max_replica": 1}), document({"max_replica": 2})),
     "a resource of nothing": (document({"ray_actor_options": {}}), document({"ray_actor_options": {"num_gpus": 0}})),
 }

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from rayservice_operator.serveconfig.effect import AppEffect, DeploymentEffect, Traits, effect
+from rayservice_operator.serveconfig.effect import AppEffect, DeploymentEffect, effect
 from rayservice_operator.serveconfig.fields import DEFAULTS, FIELDS, Reach
+from rayservice_operator.serveconfig.model import Deploy
 from rayservice_operator.serveconfig.rollout import Requests
+from rayservice_operator.serveconfig.traits import Traits, fields_below
 from tests.serveconfig.changes import NO_VALUES, VALUES, Case, cases, document
 
 OLD_RAY = Traits.of("2.54.0")
@@ -156,6 +158,13 @@ def test_applications_come_and_go_by_name() -> None:
     assert by_name["a"].deployments[0].replicas.after == 0
 
 
+def test_a_new_autoscaled_deployment_begins_small() -> None:
+    for scaling, start in (({"min_replicas": 2}, 2), ({"initial_replicas": 3}, 3), ({"min_replicas": 0}, 0), ({}, 1)):
+        new = document({"autoscaling_config": {"max_replicas": 9, **scaling}})
+        told = effect({"applications": []}, new).applications[0].deployments[0]
+        assert (told.replicas.after, told.replicas.extra) == (start, 9)
+
+
 def test_an_application_without_a_name_is_the_default_one() -> None:
     unnamed = {"import_path": "m:a"}
     told = effect({"applications": [unnamed]}, {"applications": [{**unnamed, "name": "default"}]})
@@ -201,8 +210,28 @@ def test_inside_a_mapping_an_older_ray_takes_what_is_removed() -> None:
 
 
 def test_a_field_that_the_version_lacks_is_ignored() -> None:
-    traits = Traits(unknown=frozenset({"applications[].deployments[].max_surge_percent"}))
-    assert of_d({}, {"max_surge_percent": 50}, traits=traits).reach is Reach.IGNORED
+    told = of_d({}, {"max_surge_percent": 50, "deployment_actors": [{"name": "a"}]}, traits=OLD_RAY)
+    assert told.reach is Reach.IGNORED
+    assert [cause.reach for cause in told.causes] == [Reach.IGNORED, Reach.IGNORED]
+    assert of_d({}, {"max_surge_percent": 50}, traits=Traits.of("2.60.1")).reach is Reach.CONTROLLER
+
+
+def test_inside_a_router_even_unknown_keys_are_hashed() -> None:
+    router = {"request_routing_stats_period_s": 5}
+    for more in ({"a_typo": 1}, {"initial_backoff_s": 1}):
+        for traits in (OLD_RAY, Traits()):
+            before, after = {"request_router_config": router}, {"request_router_config": {**router, **more}}
+            told = of_d(before, after, traits=traits)
+            assert told.reach is Reach.REBUILD
+            assert [cause.key.rpartition(".")[2] for cause in told.causes] == list(more)
+
+
+def test_the_table_and_the_model_have_the_same_fields() -> None:
+    """But for those inside of what is hashed as it is written."""
+    modelled = {path for path, _ in fields_below(Deploy, "")}
+    assert FIELDS.keys() <= modelled
+    inside = "applications[].autoscaling_policy.", "runtime_env."
+    assert {path for path in modelled - FIELDS.keys() if not any(part in path for part in inside)} == set()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ class Change:
     field: Field | None
 
     @property
+    def whole(self) -> bool:
+        """It is inside of something that Ray hashes as it is written."""
+        around = FIELDS.get(self.path.rpartition(".")[0].removesuffix("[]"))
+        return around is not None and around.whole
+
+    @property
     def added(self) -> bool:
         """It was not set before."""
         return self.before is ABSENT
@@ -61,7 +67,13 @@ def _walk(
             for index, (one, other) in enumerate(zip(old, new, strict=True)):
                 yield from _walk(one, other, f"{path}[].", f"{key}[{index}].", ())
         elif not same(path, old, new):
-            yield Change(path, key, old, new, FIELDS.get(path))
+            yield Change(path, key, old, new, FIELDS.get(path) or _around(path))
+
+
+def _around(path: str) -> Field | None:
+    """In place of an unknown field the one that it is in, if that is hashed as it is written."""
+    around = FIELDS.get(path.rpartition(".")[0].removesuffix("[]"))
+    return around if around is not None and around.whole else None
 
 
 _ALWAYS_THERE: Final = frozenset({"http_options", "grpc_options"})
@@ -88,9 +100,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def same(path: str, old: Any, new: Any) -> bool:
     """Whether Ray sees no difference: by text where it hashes the field, else by the meaning of the value's type."""
-    old, new = (DEFAULTS.get(path, ABSENT) if value is ABSENT else value for value in (old, new))
     if old is ABSENT or new is ABSENT:
-        return old is new
+        default = DEFAULTS.get(path, ABSENT)
+        old, new = (default if old is ABSENT else old), (default if new is ABSENT else new)
+        if old is ABSENT or new is ABSENT:
+            return old is new
+    if type(old) is type(new) and isinstance(old, str | int | float) and old == new:
+        return True
     field = FIELDS.get(path)
     if field is not None and field.hashed:
         return text(old) == text(new)

@@ -12,6 +12,7 @@ from rayservice_operator.api.conditions import ClusterCondition
 from rayservice_operator.api.rayservice import parse_rayservice
 from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.validation import validate_rayservice
+from rayservice_operator.api.validation.serve_config import read
 from rayservice_operator.core.conditions import is_true
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Delete
@@ -28,7 +29,7 @@ from rayservice_operator.core.objects import (
 )
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.canonical import ServeConfig, canonical_json, config_hash, parse
+from rayservice_operator.serveconfig.canonical import ServeConfig, ServeConfigError, canonical_json, config_hash
 from rayservice_operator.service import failed, hashing, messages, revisions, undo
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
@@ -64,7 +65,9 @@ def load_config(text: str | None) -> Config | None:
     Raises:
         ServeConfigError: the text is no serve config (validation says so before this is reached).
     """
-    parsed = parse(text)
+    parsed = read(text or "")
+    if isinstance(parsed, ServeConfigError):
+        raise parsed
     return None if parsed is None else Config(config_hash(parsed), canonical_json(parsed), parsed)
 
 

@@ -224,6 +224,10 @@ def scenarios() -> dict[str, Scenario]:
             edited(now, rayClusterConfig=new, upgradeStrategy={"type": "None"}, serveConfigV2=OTHER_SERVE_CONFIG),
         ),
         "paused": Scenario(now, edited(now, rayClusterConfig=new, upgradeStrategy={"paused": True})),
+        "paused with another config": Scenario(
+            now,
+            edited(now, rayClusterConfig=new, upgradeStrategy={"paused": True}, serveConfigV2=OTHER_SERVE_CONFIG),
+        ),
         "refused": Scenario(now, edited(now, serveConfigV2="applications: 3")),
         "refused from the start": Scenario(None, edited(now, serveConfigV2="applications: 3")),
         "no manifest": Scenario(now, {"spec": 3}),
@@ -264,6 +268,7 @@ def scenarios() -> dict[str, Scenario]:
             Live(clusters=(raycluster("demo-one"), former), config=CONFIG),
         ),
         "given up: the same": Scenario(given_up, edited(given_up), history),
+        "given up: the same, without history": Scenario(given_up, edited(given_up)),
         "given up: another config": Scenario(given_up, edited(given_up, serveConfigV2=OTHER_SERVE_CONFIG), history),
         "given up: retried": Scenario(given_up, edited(given_up, annotations={names.RETRY: "1"}), history),
         "given up: back": Scenario(given_up, edited(given_up, rayClusterConfig=cluster_spec()), history),

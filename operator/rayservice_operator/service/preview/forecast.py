@@ -12,21 +12,21 @@ from typing import Final
 
 from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, Traits, effect
+from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, effect
 from rayservice_operator.serveconfig.rollout import Requests
-from rayservice_operator.service import hashing, roll, status, strategies
+from rayservice_operator.serveconfig.traits import Traits
+from rayservice_operator.service import hashing, status, strategies
 from rayservice_operator.service.context import PENDING, ClusterView, Config, Context, Target, build, known_config
 from rayservice_operator.service.preview import cluster, notes
 from rayservice_operator.service.preview.result import NO_IMPACT, Impact, Kind, Preview, impact_of
-from rayservice_operator.service.preview.scene import Scene
-from rayservice_operator.service.roll_step import pace_of
+from rayservice_operator.service.preview.scene import Scene, is_readable
+from rayservice_operator.service.preview.upgrades import Upgrade
 from rayservice_operator.service.states import State, state_of
-from rayservice_operator.service.strategies import incremental, needs, recreate
+from rayservice_operator.service.strategies import needs
 from rayservice_operator.service.strategies.base import Plan
 
 _NOTHING: Final = Preview(Kind.NOTHING, "Nothing changes.")
 _UNTOUCHED: Final = "No pod and no replica is touched."
-_WITH_IT: Final = "The change of the serve config comes with the new cluster; the old one keeps its own."
 
 
 def refused(violations: tuple[Violation, ...], *, has_former: bool) -> Preview:
@@ -53,7 +53,7 @@ def of_change(seen: Scene) -> Preview:
 def _refused(before: Context, after: Context) -> Preview:
     """Nothing of the spec counts but ``upgradeStrategy``: no part of a revision, it may turn the last good one."""
     told = refused(after.violations, has_former=before.target is not None)
-    if after.target is None or state_of(after) is not State.MANAGED:
+    if after.target is None or state_of(after) is not State.MANAGED or not is_readable(after.service):
         return told
     meanwhile = _Case(before, after, after.target, strategies.plan(after)).preview()
     if meanwhile.changes_anything and meanwhile.kind is not Kind.SETTINGS:
@@ -214,8 +214,8 @@ class _Case:
         """The active cluster does not fit: what the strategy does about it."""
         plan, target = _followed(self.after, self.plan), self.target
         fields = cluster.reasons(active, target.cluster_spec)
-        stays = plan.active == active.name and not plan.pending
-        pushed = self._pushed(active, status.active_config(self.after, target, plan)) if stays else _NOTHING
+        stays = self.plan.active == active.name and not self.plan.pending
+        pushed = self._pushed(active, status.active_config(self.after, target, self.plan)) if stays else _NOTHING
         told = replace(pushed, fields=fields)
         if plan.refused or plan.held_back:
             return replace(told, kind=Kind.HELD_BACK, headline=plan.refused or plan.held_back)
@@ -224,7 +224,7 @@ class _Case:
         pending = self.after.pending
         if pending is not None and plan.pending == pending.name and not plan.back and _had(self.before, pending):
             return self._goes_on(pending)
-        return _UPGRADES[strategies.strategy_type(self.after)](self, active, told)
+        return Upgrade(self.after, target, plan, active, told, self._config_differs(active)).preview()
 
     def _goes_on(self, pending: ClusterView) -> Preview:
         """The change fits the cluster that is coming up: that one takes it over."""
@@ -238,72 +238,9 @@ class _Case:
             impact=replace(told.impact, requests=Requests.SERVED, dips=False, extra_pods=pods, extra_pod_gpus=gpus),
         )
 
-    def new_cluster(self, active: ClusterView, told: Preview) -> Preview:
-        """A second cluster beside the active one."""
-        steps = self.plan.shares is not None or strategies.strategy_type(self.after) == incremental.NAME
-        wanted = self.plan.begins or needs.of_second_cluster(self.after, self.target)
-        pods, gpus = cluster.size(wanted)
-        later = (_WITH_IT,) if self._config_differs(active) else ()
-        former = self.before.pending_name if self.before is not None else ""
-        if self.plan.pending in self.after.clusters and self.plan.pending != former:
-            return replace(
-                told,
-                kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
-                headline=f"{notes.named(self.plan.pending)}, which served before and is still there, takes over again "
-                f"once it is proven; then {notes.named(active.name)} goes.",
-                impact=Impact(replicas=None, pods=self._pods(active)),
-                notes=(*told.notes, *later),
-            )
-        first = "Once requests have gone back to the active cluster, a" if self.plan.back else "A"
-        how = "takes over capacity and requests in steps" if steps else "takes over once it is proven"
-        return replace(
-            told,
-            kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
-            headline=f"{first} new cluster comes up beside {notes.named(active.name)} and {how}; then the old one "
-            "goes.",
-            needs=str(wanted),
-            impact=Impact(
-                replicas=None, pods=self._pods(active), extra_pods=pods, extra_pod_gpus=gpus, requests=Requests.SERVED
-            ),
-            notes=(*told.notes, *later),
-        )
-
-    def rolled(self, active: ClusterView, told: Preview) -> Preview:
-        """Pods of the active cluster are replaced one after another."""
-        groups = roll.difference(active.manifest, self.target.cluster_spec).groups
-        pace = pace_of(self.after.service["spec"])
-        wanted = self.plan.begins or needs.surge(self.target, self.after.config, groups, pace.max_surge)
-        pods, gpus = cluster.size(wanted)
-        own = needs.second_cluster(self.target.cluster_spec, self.after.config).pods
-        replaced = sum(each.to_place for each in own if each.group in groups)
-        later = ("The serve config is pushed when all pods are new.",) if self._config_differs(active) else ()
-        return Preview(
-            Kind.ROLL,
-            f"Pods of {', '.join(sorted(groups)) or 'no group'} in {notes.named(active.name)} are drained and replaced "
-            "one after another.",
-            Impact(replicas=None, pods=replaced, extra_pods=pods, extra_pod_gpus=gpus, dips=pace.max_unavailable > 0),
-            fields=told.fields,
-            needs=str(wanted),
-            notes=later,
-        )
-
-    def recreated(self, active: ClusterView, told: Preview) -> Preview:
-        """The active cluster goes before its successor comes."""
-        return replace(
-            told,
-            kind=Kind.RECREATE,
-            headline=f"{notes.named(active.name)} is removed, then its successor is built in its place: until that "
-            "serves, requests fail.",
-            impact=Impact(replicas=None, pods=self._pods(active), requests=Requests.FAIL, dips=True),
-            notes=(*told.notes, *([_WITH_IT] if self._config_differs(active) else [])),
-        )
-
     def _config_differs(self, active: ClusterView) -> bool:
         has, wanted = self._config_of(active), self.target.config
         return wanted is not None and (has is None or has.hash != wanted.hash)
-
-    def _pods(self, view: ClusterView) -> int:
-        return needs.second_cluster(view.manifest["spec"], self.after.config).count
 
 
 def _roles(plan: Plan) -> tuple[object, ...]:
@@ -351,15 +288,6 @@ def _targets(view: ClusterView) -> Targets:
 
 
 _BEGINNINGS: Final = frozenset({Kind.NEW_CLUSTER, Kind.INCREMENTAL, Kind.ROLL, Kind.RECREATE})
-
-_UPGRADES: Final[dict[str, Callable[[_Case, ClusterView, Preview], Preview]]] = {
-    "NewCluster": _Case.new_cluster,
-    incremental.NAME: _Case.new_cluster,
-    recreate.NAME: _Case.recreated,
-    "InPlace": _Case.rolled,
-    "None": _Case.new_cluster,
-}
-"""By strategy; None holds everything back and never gets here."""
 
 _STATES: Final[dict[State, Callable[[Context | None, Context], Preview]]] = {
     State.LEAVING: _not_managed,
