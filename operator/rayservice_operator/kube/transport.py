@@ -9,9 +9,9 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import aiohttp
-import kopf
 from multidict import CIMultiDict
 
 from rayservice_operator.api import names
@@ -19,7 +19,10 @@ from rayservice_operator.core.objects import Manifest
 from rayservice_operator.kube.errors import ServerError, TooManyRequests, Unauthorized, Unreachable, from_status
 from rayservice_operator.kube.ratelimit import TokenBucket
 
-Login = Callable[[], kopf.ConnectionInfo]
+if TYPE_CHECKING:
+    import kopf  # takes half a second, which a command line has no need to wait for before it connects
+
+Login: TypeAlias = "Callable[[], kopf.ConnectionInfo]"
 OnRequest = Callable[[str, str, int, float], None]
 """Told after each call: verb, kind, HTTP code (0 = no answer), seconds."""
 
