@@ -75,11 +75,11 @@ def test_newest_error_is_the_last_with_its_traceback() -> None:
 
 
 def test_newest_error_of_json_logs_and_of_none() -> None:
-    entry = {"levelname": "ERROR", "asctime": "2026", "message": "no weights", "exc_text": "Traceback: x"}
+    entry = {"levelname": "ERROR", "asctime": "2026", "message": "no weights", "exc_text": "Traceback:\n  x"}
     info = {"levelname": "INFO", "message": "ERRORS: 0"}
     block = logtext.newest_error("x", f"{json.dumps(info)}\n{json.dumps(entry)}\n{json.dumps(info)}\n")
     assert block is not None
-    assert block.lines == ("ERROR 2026 no weights ⏎ Traceback: x",)
+    assert block.lines == ("ERROR 2026 no weights", "Traceback:", "  x")
     assert logtext.newest_error("x", "INFO all is well\n") is None
     assert logtext.newest_error("x", "") is None
 
