@@ -227,6 +227,19 @@ async def test_a_terminal_that_knows_no_unicode(command: Command, client: KubeCl
     assert (done.code, "demo-24px8 ? demo-ggrw9" in done.out) == (0, True)
 
 
+async def test_names_are_completed(apiserver: light.Api, client: KubeClient, namespace: str) -> None:
+    await put(client, namespace, "ready")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "import sys; from rayservice_operator.cli.kubectl_complete import main; main(sys.argv[1:])"),
+        *("status", "-n", namespace, "de"),
+        env={**os.environ, "KUBECONFIG": str(apiserver.kubeconfig)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert out.decode().splitlines() == ["demo", ":4"]
+
+
 # --- acting
 
 
