@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import aiohttp
-from multidict import CIMultiDict
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
@@ -136,8 +135,7 @@ class Transport:
     @contextlib.asynccontextmanager
     async def _open(self, request: Request, deadline: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
         session, info = self._connected()
-        ours = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
-        headers = CIMultiDict[str]((*ours.items(), *self._headers))
+        headers = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
         data = None
         if request.body is not None:
             data = json.dumps(request.body, separators=(",", ":")).encode()
@@ -149,7 +147,7 @@ class Transport:
                 info.server.rstrip("/") + request.path,
                 params=request.params,
                 data=data,
-                headers=headers,
+                headers=[*headers.items(), *self._headers],
                 timeout=deadline,
                 proxy=info.proxy_url,
             ) as response:
