@@ -4,9 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check docs lint format test unit e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit fuzz e2e demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,14 +24,16 @@ constraints: ## Renew constraints.txt with the newest versions that pyproject.to
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
 
-docs: venv ## Renew what the documentation takes from the code: diagram of upgrades, command line
+docs: venv ## Renew what the documentation takes from the code: diagram of upgrades, rules of lint, command line
 	$(BIN)/python scripts/upgrade_diagram.py
+	$(BIN)/python scripts/lint_rules.py
 	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py
 
 crds-check: venv
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
 	$(BIN)/python scripts/upgrade_diagram.py --check
 	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py --check
+	$(BIN)/python scripts/lint_rules.py --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .
@@ -45,6 +48,9 @@ format: venv ## Put the code into the project's format
 
 unit: venv ## Unit, property, simulation and API tests: no cluster, no root
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
+	$(BIN)/python -m tests.lint.fuzz --seconds $(FUZZ_SECONDS)
 
 test: unit ## All of the above, then one end-to-end case on real pods
 	$(BIN)/python -m pytest e2e -m smoke $(PYTEST_ARGS)

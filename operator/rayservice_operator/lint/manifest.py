@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
 from rayservice_operator.api import names
 from rayservice_operator.api.raycluster import RayCluster, parse_raycluster
 from rayservice_operator.api.rayservice import RayService, parse_rayservice
 from rayservice_operator.api.specerror import SpecError
-from rayservice_operator.api.validation import validate_raycluster, validate_rayservice
+from rayservice_operator.api.validation import serve_config, validate_raycluster, validate_rayservice
 from rayservice_operator.core.findings import Finding, Path, Severity
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.lint.reading import as_map, as_text
 from rayservice_operator.lint.rules import refused
+from rayservice_operator.lint.rules.schema import findings as schema_findings
 from rayservice_operator.lint.subject import Subject
 from rayservice_operator.lint.table import BY_NAME, IGNORE, RULES, UNKNOWN_RULE
-from rayservice_operator.serveconfig.canonical import ServeConfig, ServeConfigError, parse
+from rayservice_operator.serveconfig.canonical import ServeConfig
 
 KINDS: Final = frozenset({"RayService", "RayCluster"})
 
 
 def is_ours(manifest: Manifest) -> bool:
     """Whether there are rules for it: a RayService or RayCluster."""
-    return manifest.get("kind") in KINDS and as_text(manifest.get("apiVersion")).startswith(f"{names.GROUP}/")
+    return as_text(manifest.get("kind")) in KINDS and as_text(manifest.get("apiVersion")).startswith(f"{names.GROUP}/")
 
 
 def lint_manifest(manifest: Manifest, *, ignore: Collection[str] = ()) -> list[Finding]:
@@ -46,21 +46,25 @@ def ignored_by(manifest: Manifest) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(",") if name.strip())
 
 
-def _once(findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Of two errors about the same place, the first: the rules that know more come first."""
-    wrong: set[Path] = set()
-    for finding in findings:
+def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Of two errors about the same place the first, as rules that know more come first; and no hint beside an error."""
+    found = list(findings)
+    wrong = {finding.path for finding in found if finding.severity is Severity.ERROR}
+    told: set[Path] = set()
+    for finding in found:
+        repeated = finding.severity is Severity.ERROR and finding.path in told
+        if repeated or (finding.severity is Severity.HINT and finding.path in wrong):
+            continue
         if finding.severity is Severity.ERROR:
-            if finding.path in wrong:
-                continue
-            wrong.add(finding.path)
+            told.add(finding.path)
         yield finding
 
 
 def _findings(manifest: Manifest) -> Iterator[Finding]:
     yield from _about_the_object(manifest)
-    yield from _about_metadata(manifest)
-    if any(not isinstance(value, dict) for _, value in _metadata(manifest)):
+    unreadable = list(_about_metadata(manifest))
+    yield from unreadable
+    if unreadable:
         return
     parsed: RayService | RayCluster
     try:
@@ -68,24 +72,20 @@ def _findings(manifest: Manifest) -> Iterator[Finding]:
     except SpecError as error:
         yield from refused.findings(manifest, error.violations, refused.FIELD_TYPE)
         return
-    config: ServeConfig | None = None
+    config = None
     if isinstance(parsed, RayService):
-        config = _read(parsed.spec.serve_config_v2)
+        config = serve_config.read(parsed.spec.serve_config_v2)
         yield from refused.findings(manifest, validate_rayservice(manifest, parsed))
     else:
         yield from refused.findings(manifest, validate_raycluster(manifest, parsed, from_service=False))
-    subject = Subject(manifest, parsed, config.document if config else None)
-    for rule in RULES:
-        yield from rule.findings(subject)
-
-
-@functools.lru_cache(maxsize=64)
-def _read(text: str) -> ServeConfig | None:
-    """The serve config; None for one that cannot be read, which validation says."""
-    try:
-        return parse(text)
-    except ServeConfigError:
-        return None
+    subject = Subject(manifest, parsed, config.document if isinstance(config, ServeConfig) else None)
+    told = [finding for rule in RULES for finding in rule.findings(subject)]
+    yield from told
+    if subject.document is not None:
+        version = subject.ray_version
+        known = {finding.path for finding in told}
+        schema = schema_findings(subject, ".".join(str(part) for part in version) if version else None)
+        yield from (finding for finding in schema if finding.path not in known)
 
 
 def _about_the_object(manifest: Manifest) -> Iterator[Finding]:
@@ -116,3 +116,8 @@ def _about_metadata(manifest: Manifest) -> Iterator[Finding]:
         if not isinstance(value, dict):
             fix = "Write `key: value` lines, indented under the field"
             yield Finding(refused.FIELD_TYPE, Severity.ERROR, path, "must be a mapping", fix)
+        elif len(path) > 1:
+            for key, text in value.items():
+                if not isinstance(text, str | None):
+                    fix = "Write it in quotes"
+                    yield Finding(refused.FIELD_TYPE, Severity.ERROR, (*path, key), "must be text", fix)

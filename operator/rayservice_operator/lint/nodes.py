@@ -118,7 +118,7 @@ def _amounts(params: Mapping[str, str], group: GroupView) -> tuple[dict[str, flo
         found = _parsed(params.get(param))
         if found is not None:
             amounts[resource] = found
-        elif resource != GPU or _claims_devices(group):
+        elif resource != GPU or claims_devices(group):
             unknown.add(resource)
     custom = parse_resources_argument(params.get("resources"))
     amounts.update({key: number for key, value in (custom or {}).items() if (number := as_number(value)) is not None})
@@ -127,14 +127,15 @@ def _amounts(params: Mapping[str, str], group: GroupView) -> tuple[dict[str, flo
 
 def _parsed(text: str | None) -> float | None:
     try:
-        return float(text) if text else None
+        return as_number(float(text)) if text else None
     except ValueError:
         return None
 
 
-def _claims_devices(group: GroupView) -> bool:
+def claims_devices(group: GroupView) -> bool:
     """GPUs by other ways than limits: dynamic resource allocation, or a runtime class that shows all of the node's."""
-    return bool(group.pod_spec.get("resourceClaims") or group.pod_spec.get("runtimeClassName"))
+    shown = "nvidia" in as_text(group.pod_spec.get("runtimeClassName"))
+    return shown or bool(group.pod_spec.get("resourceClaims"))
 
 
 def _types(group: GroupView) -> Iterable[str]:

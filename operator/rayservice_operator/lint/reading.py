@@ -6,11 +6,14 @@ That it is wrong is for the schema's own rules to say; the others must neither f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from rayservice_operator.core.findings import Path
 
 Map = Mapping[str, Any]
+
+_LARGEST: Final = 1e18
+"""Nothing that people count is more; beyond it numbers are no longer exact."""
 
 
 def as_map(value: Any) -> Map:
@@ -29,8 +32,10 @@ def as_text(value: Any) -> str:
 
 
 def as_number(value: Any) -> float | None:
-    """A number that is none of the booleans; None for anything else."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """A finite number that is none of the booleans; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _LARGEST:
+        return None
+    return float(value)
 
 
 def as_count(value: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -123,10 +123,16 @@ class Subject:
         return tuple(App(as_text(data.get("name")) or "default", path, data) for path, data in found)
 
     @cached_property
-    def deployments(self) -> tuple[Deployment, ...]:
-        """What the file says about deployments, LLMs among them."""
-        return tuple(
-            Deployment(item.name, item.path, item.data, app, item)
+    def by_app(self) -> Mapping[Path, tuple[Deployment, ...]]:
+        """By the path of the application: what the file says about its deployments, LLMs among them."""
+        return {
+            app.path: tuple(
+                Deployment(item.name, item.path, item.data, app, item) for item in workloads(app.data, app.path)
+            )
             for app in self.apps
-            for item in workloads(app.data, app.path)
-        )
+        }
+
+    @cached_property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Those of all applications, in the order of the file."""
+        return tuple(deployment for found in self.by_app.values() for deployment in found)

@@ -9,6 +9,7 @@ from typing import Final
 from rayservice_operator.core.findings import Severity
 from rayservice_operator.lint.rule import Rule
 from rayservice_operator.lint.rules import (
+    fields,
     fit,
     health,
     leaving,
@@ -17,6 +18,7 @@ from rayservice_operator.lint.rules import (
     refused,
     room,
     scaling,
+    schema,
     secrets,
     tasks,
     unused,
@@ -54,7 +56,7 @@ _ABOUT_LINT: Final[tuple[Rule, ...]] = (
 )
 
 GROUPS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
-    ("What the operator or Ray refuses", refused.RULES),
+    ("What the operator or Ray refuses", (*refused.RULES, *schema.RULES)),
     ("What does not fit on the cluster", (*fit.RULES, *room.RULES)),
     ("Autoscaling", scaling.RULES),
     ("Large language models", llm.RULES),
@@ -63,7 +65,7 @@ GROUPS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     ("Pods and replicas that leave", leaving.RULES),
     ("Ports, proxies and versions", reach.RULES),
     ("Secrets", secrets.RULES),
-    ("What nobody reads", unused.RULES),
+    ("What nobody reads", (*unused.RULES, *fields.RULES)),
     ("About the check itself", _ABOUT_LINT),
 )
 """Headings of the documentation, and the rules below each."""

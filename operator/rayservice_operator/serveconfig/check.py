@@ -8,7 +8,7 @@ of every part that is right by itself. ``docs/serve-config.md`` lists the rules 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from rayservice_operator.serveconfig.complaints import complaint_of
 from rayservice_operator.serveconfig.model.base import (
     NEWEST,
     STRICT_TYPES_SINCE,
+    Fault,
     FieldShape,
     Part,
     Shape,
@@ -68,12 +69,13 @@ def check(document: Mapping[str, Any], ray_version: str | None) -> list[Finding]
     faults: list[Finding] = []
     instances: dict[Path, Part] = {} if root is None else {(): root}
     for path, part, value in reversed(walk.parts):  # parents come before what is in them
+        faults.extend(_findings(part.plain_faults(value), path, version, {finding.path for finding in refused}))
         if any(other[: len(path)] == path for other in broken):
             continue
         instance = _instance(instances, path) or _validated(part, value)[0]
         if instance is not None:
             instances[path] = instance
-            faults.extend(_faults(instance, path, version))
+            faults.extend(_findings(instance.faults(), path, version, ()))
     findings = [*walk.findings, *refused, *faults]
     return sorted(findings, key=_order(document))
 
@@ -114,10 +116,12 @@ def _instance(instances: Mapping[Path, Part], path: Path) -> Part | None:
     return None
 
 
-def _faults(instance: Part, path: Path, version: Version) -> Iterator[Finding]:
-    for fault in instance.faults():
-        if fault.since <= version and (fault.until is None or version <= fault.until):
-            yield Finding(BAD_VALUE, Severity(fault.severity), (*ROOT, *path, *fault.path), fault.problem, fault.fix)
+def _findings(faults: Iterator[Fault], path: Path, version: Version, said: Container[Path]) -> Iterator[Finding]:
+    """Faults of this version, other than about values ``said`` to be wrong already."""
+    for fault in faults:
+        where = (*ROOT, *path, *fault.path)
+        if fault.since <= version and (fault.until is None or version <= fault.until) and where not in said:
+            yield Finding(BAD_VALUE, Severity(fault.severity), where, fault.problem, fault.fix)
 
 
 def _errors(errors: Sequence[Any], document: Any) -> Iterator[Finding]:

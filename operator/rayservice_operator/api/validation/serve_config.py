@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.canonical import FIELD, ServeConfigError, parse
+from rayservice_operator.serveconfig.canonical import FIELD, ServeConfig, ServeConfigError, parse
 from rayservice_operator.serveconfig.model.values import import_path_complaint, route_prefix_complaint
 
 DEFAULT_ROUTE_PREFIX: Final = "/"
@@ -22,11 +22,19 @@ def violations(text: str) -> tuple[Violation, ...]:
     return tuple(_violations(text))
 
 
-def _violations(text: str) -> Iterator[Violation]:
+@functools.lru_cache(maxsize=64)
+def read(text: str) -> ServeConfig | ServeConfigError | None:
+    """:func:`parse`, remembered by text, with the error as a value."""
     try:
-        config = parse(text)
+        return parse(text)
     except ServeConfigError as error:
-        yield error.violation
+        return error
+
+
+def _violations(text: str) -> Iterator[Violation]:
+    config = read(text)
+    if isinstance(config, ServeConfigError):
+        yield config.violation
         return
     if config is None:
         return

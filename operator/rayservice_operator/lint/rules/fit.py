@@ -13,6 +13,7 @@ from typing import Final
 from rayservice_operator.core.findings import Path, Severity
 from rayservice_operator.lint.nodes import CPU, DETECTED, GPU, GPU_TYPES, MEMORY, Node, gpu_type
 from rayservice_operator.lint.reading import as_list, as_map, counted, plain
+from rayservice_operator.lint.room_for import ordinary
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import Deployment, Subject
 from rayservice_operator.lint.workload import Bundle, total
@@ -103,10 +104,10 @@ def _custom(subject: Subject) -> Iterator[Problem]:
 def _together(subject: Subject) -> Iterator[Problem]:
     """Only where each resource alone can be had: else another rule has said it."""
     for _, bundle in _demands(subject):
-        ordinary = {k: v for k, v in bundle.amounts.items() if not DETECTED.fullmatch(k)}
-        alone = all(any(node.holds({key: amount}) for node in subject.nodes) for key, amount in ordinary.items())
-        if alone and not any(node.holds(ordinary) for node in subject.nodes):
-            wanted = ", ".join(f"{key}: {plain(amount)}" for key, amount in sorted(ordinary.items()))
+        needs = ordinary(bundle.amounts)
+        alone = all(any(node.holds({key: amount}) for node in subject.nodes) for key, amount in needs.items())
+        if alone and not any(node.holds(needs) for node in subject.nodes):
+            wanted = ", ".join(f"{key}: {plain(amount)}" for key, amount in sorted(needs.items()))
             problem = f"asks for {{{wanted}}} on one node; each is offered by some group, together by none"
             yield Problem(bundle.path, problem, "Ask for less of one of them, or add a group whose pods have all")
 

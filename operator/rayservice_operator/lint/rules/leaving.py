@@ -7,9 +7,9 @@ from typing import Final
 
 from rayservice_operator.cluster import drain
 from rayservice_operator.core.findings import Severity
-from rayservice_operator.lint.nodes import UNLIMITED
+from rayservice_operator.lint.nodes import GPU
 from rayservice_operator.lint.reading import as_count, as_map, as_number, plain
-from rayservice_operator.lint.room_for import capacity
+from rayservice_operator.lint.room_for import capacity, gpus, gpus_at_least
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import Subject
 
@@ -70,12 +70,14 @@ def _no_surge(subject: Subject) -> Iterator[Problem]:
     if version is None or version < _SURGE_SINCE or not subject.nodes:
         return
     pods = [node.present for node in subject.nodes]
+    there = gpus(subject.nodes)
+    taken = sum(gpus_at_least(deployment.workload) for deployment in subject.deployments)
     for deployment in subject.deployments:
         work = deployment.workload
         single = deployment.data.get("num_replicas") == 1 and work.llm is None
-        if not single or not work.slow or UNLIMITED in pods or "max_surge_percent" in deployment.data:
+        if there is None or not single or not work.slow or "max_surge_percent" in deployment.data:
             continue
-        if capacity(deployment.workload, subject.nodes, pods) >= 2:
+        if capacity(work, subject.nodes, pods) >= 2 and taken + work.needs.get(GPU, 0.0) <= there:
             problem = "is 1: in an update the only replica goes before its successor loads the model"
             fix = "Set max_surge_percent: 100; there is room for a second replica"
             yield Problem(deployment.at("num_replicas"), problem, fix)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from rayservice_operator.api.validation.subject import Container, Group
 from rayservice_operator.core.findings import Path, Severity
 from rayservice_operator.lint.nodes import GPU
-from rayservice_operator.lint.reading import Map, as_map, as_text, maps_in
+from rayservice_operator.lint.reading import Map, as_count, as_map, as_text, maps_in
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import App, Subject
 from rayservice_operator.lint.workload import llm_configs, model_id
@@ -159,6 +160,28 @@ def _pd_network(subject: Subject) -> Iterator[Problem]:
         yield Problem(path, problem, f"Give all workers of prefill and decode {wanted}")
 
 
+def _never_scales(subject: Subject) -> Iterator[Problem]:
+    """The builders' own target is a billion requests (Ray 2.60, ``DEFAULT_MAX_TARGET_ONGOING_REQUESTS``)."""
+    if any(_TARGET_ENV in container.env_names for group in subject.groups for container in _containers(group)):
+        return
+    for deployment in subject.deployments:
+        scaling = as_map(deployment.data.get("autoscaling_config"))
+        least, most = as_count(scaling.get("min_replicas", 1)), as_count(scaling.get("max_replicas"))
+        if deployment.workload.llm is None or most is None or least is None or most <= max(least, 1):
+            continue
+        if scaling.get("target_ongoing_requests") is None and not scaling.get("policy"):
+            problem = "has no target_ongoing_requests, which ray.serve.llm sets to 1,000,000,000: it never scales up"
+            fix = "Set target_ongoing_requests to what one replica serves well at a time, say 32"
+            yield Problem(deployment.at("autoscaling_config"), problem, fix)
+
+
+_TARGET_ENV: Final = "RAY_SERVE_LLM_DEFAULT_MAX_TARGET_ONGOING_REQUESTS"
+
+
+def _containers(group: Group) -> list[Container]:
+    return group.template.spec.containers if group.template else []
+
+
 def _is_net(key: str) -> bool:
     return "/" in key and _NETWORK.fullmatch(key) is not None
 
@@ -199,6 +222,16 @@ RULES: Final[tuple[Rule, ...]] = (
         "Give each model an id of its own.",
         "llm_configs:\n  - model_loading_config: {model_id: qwen}\n  - model_loading_config: {model_id: qwen}",
         _model_ids,
+    ),
+    Rule(
+        "llm-never-scales",
+        Severity.WARNING,
+        "An autoscaled model without target_ongoing_requests",
+        "The builders of ray.serve.llm set a target of a billion requests for each replica where the file has none, so "
+        "load never adds a replica.",
+        "Set target_ongoing_requests to what one replica serves well at a time.",
+        "deployment_config:\n  autoscaling_config: {min_replicas: 1, max_replicas: 4}",
+        _never_scales,
     ),
     Rule(
         "pd-model-id",

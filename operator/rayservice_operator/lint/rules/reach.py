@@ -6,21 +6,31 @@ from collections.abc import Iterator
 from typing import Final
 
 from rayservice_operator.cluster.services import serve_ports
-from rayservice_operator.cluster.view import version_of_image
+from rayservice_operator.cluster.view import Version, version_of_image
 from rayservice_operator.core.findings import Severity
-from rayservice_operator.lint.nodes import GPU, MEMORY
+from rayservice_operator.lint.nodes import GPU, MEMORY, claims_devices
 from rayservice_operator.lint.reading import as_count, as_list, as_map, as_text, plain
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import SERVE_CONFIG, Subject
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_RAY_IMAGES: Final = frozenset({"ray", "ray-ml", "ray-llm"})
+_RAY_MAJOR: Final = 2
 _SERVE_PORT: Final = 8000
 _GRPC_PORT: Final = 9000
 _LEAST_OBJECT_STORE: Final = 75 * 1024 * 1024  # Ray 2.60, OBJECT_STORE_MINIMUM_MEMORY_BYTES
 
 
+def _exposed(subject: Subject) -> dict[str, int]:
+    """Ports of the serve service by name; none where the head's cannot be read."""
+    if not subject.nodes:
+        return {}
+    ports = as_list(subject.view.head.ray_container.get("ports"))
+    return serve_ports(subject.view) if all(as_count(as_map(p).get("containerPort")) for p in ports) else {}
+
+
 def _host(subject: Subject) -> Iterator[Problem]:
-    host = as_map(as_map(subject.document).get("http_options")).get("host")
+    host = as_text(as_map(as_map(subject.document).get("http_options")).get("host"))
     if host in _LOOPBACK:
         problem = f"is {host}: the proxies answer nobody outside of their pod"
         yield Problem((*SERVE_CONFIG, "http_options", "host"), problem, "Write 0.0.0.0, or remove it")
@@ -29,9 +39,9 @@ def _host(subject: Subject) -> Iterator[Problem]:
 def _http_port(subject: Subject) -> Iterator[Problem]:
     options = as_map(as_map(subject.document).get("http_options"))
     port = as_count(options.get("port"))
-    if subject.document is None or not subject.nodes:
+    if subject.document is None:
         return
-    exposed = serve_ports(subject.view).get("serve")
+    exposed = _exposed(subject).get("serve")
     wanted = _SERVE_PORT if port is None else port
     if exposed is not None and exposed != wanted:
         path = (*SERVE_CONFIG, "http_options", "port") if port is not None else SERVE_CONFIG
@@ -49,11 +59,12 @@ def _grpc(subject: Subject) -> Iterator[Problem]:
 
 def _grpc_port(subject: Subject) -> Iterator[Problem]:
     options = as_map(as_map(subject.document).get("grpc_options"))
-    if not as_list(options.get("grpc_servicer_functions")) or not subject.nodes:
+    exposed = _exposed(subject)
+    if not as_list(options.get("grpc_servicer_functions")) or not exposed:
         return
     given = as_count(options.get("port"))
     port = _GRPC_PORT if given is None else given
-    if subject.service is not None and port not in serve_ports(subject.view).values():
+    if subject.service is not None and port not in exposed.values():
         extra = as_list(as_map(as_map(subject.service.serve_service).get("spec")).get("ports"))
         if any(port in (as_map(item).get("targetPort"), as_map(item).get("port")) for item in extra):
             return
@@ -83,7 +94,7 @@ def _endpoints(subject: Subject) -> Iterator[Problem]:
 def _versions(subject: Subject) -> Iterator[Problem]:
     if not subject.nodes:
         return
-    tags = [(node, version_of_image(as_text(node.group.ray_container.get("image")))) for node in subject.nodes]
+    tags = [(node, _ray_of(as_text(node.group.ray_container.get("image")))) for node in subject.nodes]
     head = tags[0][1]
     for node, version in tags[1:]:
         if head and version and version != head:
@@ -96,10 +107,17 @@ def _declared_version(subject: Subject) -> Iterator[Problem]:
     if not subject.nodes or not subject.spec.ray_version:
         return
     declared = subject.view.ray_version
-    image = version_of_image(as_text(subject.view.head.ray_container.get("image")))
+    image = _ray_of(as_text(subject.view.head.ray_container.get("image")))
     if declared and image and declared[:2] != image[:2]:
         problem = f"is {subject.spec.ray_version}, but the head's image has Ray {_dotted(image)}"
         yield Problem((*subject.cluster_path, "rayVersion"), problem, f"Write {_dotted(image)}")
+
+
+def _ray_of(image: str) -> Version | None:
+    """Version of Ray in an image of the Ray project or a mirror of it; an image of one's own has tags of its own."""
+    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    version = version_of_image(image) if name in _RAY_IMAGES else None
+    return version if version and version[0] == _RAY_MAJOR else None
 
 
 def _dotted(version: tuple[int, int, int]) -> str:
@@ -112,7 +130,7 @@ def _gpu_limit(subject: Subject) -> Iterator[Problem]:
         declared = node.group.spec.ray_start_params.get("num-gpus") or node.group.spec.resources.get("GPU")
         if not declared or declared.strip('"') == "0" or GPU in node.unknown or _has_device(node.group.ray_container):
             continue
-        if node.group.pod_spec.get("resourceClaims") or node.group.pod_spec.get("runtimeClassName"):
+        if claims_devices(node.group):
             continue
         params = "num-gpus" in node.group.spec.ray_start_params
         path = (*node.path, "rayStartParams", "num-gpus") if params else (*node.path, "resources", "GPU")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from rayservice_operator.core.findings import Severity
-from rayservice_operator.lint.nodes import CPU, GPU, UNLIMITED, Node
+from rayservice_operator.lint.nodes import CPU, UNLIMITED
 from rayservice_operator.lint.reading import as_count, counted, plain
-from rayservice_operator.lint.room_for import capacity, on_one
+from rayservice_operator.lint.room_for import capacity, gpus, gpus_at_least, on_one, ordinary, placeable
 from rayservice_operator.lint.rule import Problem, Rule
-from rayservice_operator.lint.subject import Deployment, Subject
-
-
-def _fits_somewhere(deployment: Deployment, nodes: Sequence[Node]) -> bool:
-    """Whether one replica can be placed at all; if not, another rule has said so."""
-    return capacity(deployment.workload, nodes, [min(node.most, 10_000) for node in nodes]) >= 1
+from rayservice_operator.lint.subject import Subject
 
 
 def _replicas(subject: Subject) -> Iterator[Problem]:
@@ -23,7 +18,7 @@ def _replicas(subject: Subject) -> Iterator[Problem]:
     pods = [node.present for node in nodes]
     for deployment in subject.deployments:
         work = deployment.workload
-        if work.least is None or not nodes or not _fits_somewhere(deployment, nodes):
+        if work.least is None or not nodes or not placeable(work, nodes):
             continue
         room = capacity(deployment.workload, nodes, pods)
         if work.least > room:
@@ -44,7 +39,7 @@ def _out_of_reach(subject: Subject) -> Iterator[Problem]:
         if work.most is None or work.most_path == work.least_path or not nodes:
             continue
         room = capacity(deployment.workload, nodes, pods)
-        if 1 <= room < work.most:
+        if max(1, work.least or 0) <= room < work.most:
             problem = f"is {work.most}, but the groups' maxReplicas leave room for {plain(room)} of these replicas"
             fix = f"Lower it to {plain(room)}, or raise maxReplicas of the worker group"
             yield Problem(work.most_path, problem, fix)
@@ -52,14 +47,12 @@ def _out_of_reach(subject: Subject) -> Iterator[Problem]:
 
 def _gpus_in_all(subject: Subject) -> Iterator[Problem]:
     """Deployments that fit alone but not beside each other; said where the sum goes beyond what there is."""
-    nodes = subject.nodes
-    if not nodes or any(node.offers(GPU) is None or node.present == UNLIMITED for node in nodes):
+    there = gpus(subject.nodes) if subject.nodes else None
+    if there is None:
         return
-    there = sum((node.offers(GPU) or 0.0) * node.present for node in nodes)
     taken = 0.0
     for deployment in subject.deployments:
-        work = deployment.workload
-        wanted = work.needs.get(GPU, 0.0) * (1 if work.least is None else work.least)
+        wanted = gpus_at_least(deployment.workload)
         taken += wanted
         if taken > there and wanted <= there and taken - wanted <= there:
             problem = f"needs {counted(wanted, 'GPU')}; with the deployments before it that is {plain(taken)} of "
@@ -76,7 +69,7 @@ def _per_node(subject: Subject) -> Iterator[Problem]:
         wanted = deployment.workload.most
         if limit is None or limit < 1 or wanted is None:
             continue
-        fitting = [node for node in nodes if on_one(node, deployment.workload.needs) >= 1]
+        fitting = [node for node in nodes if on_one(node, ordinary(deployment.workload.needs)) >= 1]
         pods = sum(node.most if deployment.workload.autoscaled else node.present for node in fitting)
         if fitting and wanted > limit * pods:
             problem = f"is {limit}, which on {counted(pods, 'node')} allows {limit * pods} replicas of {wanted}"

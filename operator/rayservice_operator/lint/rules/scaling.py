@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from rayservice_operator.core.findings import Severity
+from rayservice_operator.cluster.view import Version
+from rayservice_operator.core.findings import Path, Severity
 from rayservice_operator.lint.reading import as_count, as_map, as_number, as_text, plain
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import Deployment, Subject
@@ -14,6 +15,9 @@ from rayservice_operator.lint.subject import Deployment, Subject
 _UPSCALE_DELAY_S: Final = 30.0
 _DOWNSCALE_DELAY_S: Final = 600.0
 _DEFAULT_BOUND: Final = 1
+
+_POLICIES_IMPORTED_SINCE: Final[Version] = (2, 60, 0)
+"""2.54 leaves the policy of a deployment to the replica's environment; versions between were not looked at."""
 
 SLOW_START_S: Final = 60
 """What it takes at least until a replica that loads a model can answer: process, weights, warm-up."""
@@ -128,7 +132,7 @@ def _policy_module(subject: Subject) -> Iterator[Problem]:
     for deployment in subject.deployments:
         if deployment.workload.llm is not None:
             continue  # read by the builder, where the application's environment is
-        for path, module in _imported_by_head(deployment):
+        for path, module in _imported_by_head(deployment, subject.ray_version):
             env = as_map(deployment.app.data.get("runtime_env"))
             shipped = next((key for key in ("working_dir", "py_modules") if env.get(key)), None)
             if shipped and module and module.split(".")[0] != "ray":
@@ -137,7 +141,7 @@ def _policy_module(subject: Subject) -> Iterator[Problem]:
                 yield Problem(path, problem, fix)
 
 
-def _imported_by_head(deployment: Deployment) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _imported_by_head(deployment: Deployment, version: Version | None) -> Iterator[tuple[Path, str]]:
     policy = as_map(as_map(deployment.data.get("autoscaling_config")).get("policy"))
     router = as_map(deployment.data.get("request_router_config"))
     named = (
@@ -145,6 +149,8 @@ def _imported_by_head(deployment: Deployment) -> Iterator[tuple[tuple[str | int,
         (deployment.at("request_router_config", "request_router_class"), router.get("request_router_class")),
     )
     for path, value in named:
+        if "policy_function" in path and version is not None and version < _POLICIES_IMPORTED_SINCE:
+            continue
         text = as_text(value)
         yield path, text.partition(":")[0] if ":" in text else text.rpartition(".")[0]
 

@@ -33,7 +33,10 @@ _VALUE: Final = re.compile(
 )
 
 # What stands for a value instead of being one: empty, a reference, a path, a switch, a number.
-_NO_SECRET: Final = re.compile(r"|\$.*|/.*|true|false|none|null|\d{1,6}|<.*>|\*+|file:.*", re.IGNORECASE | re.DOTALL)
+_NO_SECRET: Final = re.compile(
+    r"|\$.*|/.*|true|false|none|null|\d{1,6}|<.*>|\*+|file:.*|empty|dummy|unused|placeholder|not-needed",
+    re.IGNORECASE | re.DOTALL,
+)
 
 _ENVIRONMENT: Final = "Put it into a Secret and refer to it with valueFrom.secretKeyRef in env of the Ray containers"
 

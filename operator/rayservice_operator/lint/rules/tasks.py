@@ -34,9 +34,9 @@ def _processors(app: App) -> Iterator[tuple[Path, Map]]:
 
 def _consumers(app: App, subject: Subject) -> Iterator[tuple[Deployment, Map]]:
     """Deployments that scale by the length of a queue, with the arguments of that policy."""
-    for deployment in subject.deployments:
+    for deployment in subject.by_app[app.path]:
         policy = as_map(as_map(deployment.data.get("autoscaling_config")).get("policy"))
-        if deployment.app is app and as_text(policy.get("policy_function")).endswith(QUEUE_POLICY):
+        if as_text(policy.get("policy_function")).endswith(QUEUE_POLICY):
             yield deployment, as_map(policy.get("policy_kwargs"))
 
 
@@ -127,7 +127,7 @@ def _working(app: App, subject: Subject) -> list[Deployment]:
     """The deployments that work on tasks: those that scale by a queue; else, for lack of a sign, those with a time to
     shut down of their own."""
     consumers = [deployment for deployment, _ in _consumers(app, subject)]
-    timed = [d for d in subject.deployments if d.app is app and "graceful_shutdown_timeout_s" in d.data]
+    timed = [d for d in subject.by_app[app.path] if "graceful_shutdown_timeout_s" in d.data]
     return consumers or timed
 
 

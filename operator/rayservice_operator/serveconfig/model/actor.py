@@ -49,7 +49,7 @@ class RayActorOptions(Part):
     def faults(self) -> Iterator[Fault]:
         for key in ("num_cpus", "num_gpus", "memory"):
             yield from _amount((key,), getattr(self, key))
-        if self.num_gpus is not None and self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+        if self.num_gpus is not None and self.num_gpus > 1 and not self.num_gpus.is_integer():
             yield Fault(
                 ("num_gpus",), f"{self.num_gpus:g} is more than one GPU and no whole number", "Round it to whole GPUs"
             )

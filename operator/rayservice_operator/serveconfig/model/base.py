@@ -83,6 +83,11 @@ class Part(BaseModel):
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that people write here although Ray has them elsewhere or no more: what to do, as a sentence."""
 
+    @classmethod
+    def plain_faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:  # noqa: ARG003
+        """What is wrong whatever else is: ``value`` is the mapping as written, nothing of it is sure."""
+        return iter(())
+
     def faults(self) -> Iterator[Fault]:
         """What is wrong between its fields; they are all right by themselves."""
         return iter(())

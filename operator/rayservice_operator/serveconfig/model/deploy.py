@@ -7,10 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from rayservice_operator.serveconfig.model.application import Application
+from rayservice_operator.serveconfig.model.application import DEFAULT_NAME, DEFAULT_ROUTE_PREFIX, Application
 from rayservice_operator.serveconfig.model.base import Fault, Part, Since, Version
 from rayservice_operator.serveconfig.model.logs import LoggingConfig, TracingConfig
-from rayservice_operator.serveconfig.model.values import refuse, shown
+from rayservice_operator.serveconfig.model.values import refuse, route_prefix_complaint, shown
 
 
 class HttpOptions(Part):
@@ -101,25 +101,31 @@ class Deploy(Part):
     applications: list[Application]
     target_capacity: Annotated[float | None, Field(ge=0, le=100)] = None
 
-    def faults(self) -> Iterator[Fault]:
+    @classmethod
+    def plain_faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Names and routes that more than one application has."""
+        applications = value.get("applications")
         names: set[str] = set()
         prefixes: dict[str, str] = {}
-        for index, application in enumerate(self.applications):
-            if application.name in names:
+        for index, application in enumerate(applications if isinstance(applications, list) else []):
+            if not isinstance(application, Mapping):
+                continue
+            name = application.get("name", DEFAULT_NAME)
+            if isinstance(name, str) and name in names:
                 yield Fault(
                     ("applications", index, "name"),
-                    f"the name {application.name!r} is used by more than one application",
+                    f"the name {name!r} is used by more than one application",
                     "Give each application a name of its own",
                 )
-            names.add(application.name)
-            prefix = application.route_prefix
-            if prefix is None:
+            names.add(str(name))
+            prefix = application.get("route_prefix", DEFAULT_ROUTE_PREFIX)
+            if not isinstance(prefix, str) or route_prefix_complaint(prefix) is not None:
                 continue
             if prefix in prefixes:
-                written = "is" if "route_prefix" in application.model_fields_set else "is not set and so is"
+                written = "is" if "route_prefix" in application else "is not set and so is"
                 yield Fault(
                     ("applications", index, "route_prefix"),
                     f"{written} {prefix!r}, as that of the application {prefixes[prefix]!r}",
                     "Give each application a prefix of its own, or null for one that is called only by others",
                 )
-            prefixes.setdefault(prefix, application.name)
+            prefixes.setdefault(prefix, str(name))

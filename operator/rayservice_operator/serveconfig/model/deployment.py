@@ -110,6 +110,13 @@ class Deployment(Part):
                     "has no placement_group_bundles to select for",
                     "Add placement_group_bundles",
                 )
+            if self.placement_group_strategy is not None:
+                yield Fault(
+                    ("placement_group_strategy",),
+                    "has no placement_group_bundles, so Ray refuses it unless the code sets some",
+                    "Add placement_group_bundles, or set the strategy in the code",
+                    severity="warning",
+                )
             return
         if per_node is not None:
             problem = "cannot be set together with placement_group_bundles"
@@ -134,17 +141,24 @@ class Deployment(Part):
             if not any(bundle.values()):
                 problem, fix = "asks for nothing", "Name resources and amounts, for example {CPU: 1}"
                 yield Fault(("placement_group_bundles", index), problem, fix)
-        if not any(bundles[0].values()) or "ray_actor_options" not in self.model_fields_set:
-            return  # the code says what the replica itself needs
+        if not any(bundles[0].values()):
+            return
+        # Replaced as a whole: what the code says counts only where the config has no ray_actor_options at all.
+        known = "ray_actor_options" in self.model_fields_set
         options = self.ray_actor_options
         needs = {"CPU": 1 if options.num_cpus is None else options.num_cpus, "GPU": options.num_gpus or 0}
+        if "num_gpus" in options.model_fields_set and options.num_gpus is None:
+            problem = "is null, which Ray cannot compare with placement_group_bundles"
+            yield Fault(("ray_actor_options", "num_gpus"), problem, "Remove it, or write 0")
         for name, need in {**needs, **options.resources}.items():
             has = bundles[0].get(name, 0)
             if has < need:
+                unless = "" if known else " unless the code asks for less"
                 yield Fault(
                     ("placement_group_bundles", 0),
-                    f"has {has:g} {name}, but the replica itself, which goes there, needs {need:g}",
+                    f"has {has:g} {name}, but the replica itself, which goes there, needs {need:g}{unless}",
                     f"Give the first bundle {need:g} {name}, or ask for less in ray_actor_options",
+                    severity="error" if known else "warning",
                 )
 
     def _gang(self, size: int) -> Iterator[Fault]:
@@ -156,6 +170,13 @@ class Deployment(Part):
         if isinstance(self.num_replicas, int) and self.num_replicas % size:
             problem = f"{self.num_replicas} is no multiple of gang_size {size}"
             yield Fault(("num_replicas",), problem, f"Write {_rounded(self.num_replicas, size)}")
+        elif size > 1 and self.num_replicas is None and self.autoscaling_config is None:
+            yield Fault(
+                ("gang_scheduling_config", "gang_size"),
+                f"{size} does not divide the number of replicas, which is 1 unless the code sets another",
+                f"Set num_replicas to {size} or a multiple of it",
+                severity="warning",
+            )
         if self.num_replicas != AUTO or self.autoscaling_config is None:
             return
         for key in ("min_replicas", "initial_replicas", "max_replicas"):

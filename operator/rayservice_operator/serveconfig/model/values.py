@@ -85,7 +85,7 @@ def route_prefix_complaint(prefix: object) -> Complaint | None:
 
 _REMOTE: Final = ("http", "https", "s3", "gs", "azure", "abfss", "file")
 _OTHER_SCHEMES: Final = ("gcs", "conda", "pip", "uv")
-LOCAL: Final = "local"
+_LOCAL: Final = "local"
 
 _ARCHIVES: Final = (".zip", ".whl", ".jar", ".tar.gz", ".tgz", ".tar")
 
@@ -98,7 +98,7 @@ def uri_complaint(value: str) -> Complaint | None:
         return f"{shown(value)} is no URI", _URI_FIX
     if not scheme:
         return f"{shown(value)} is a local path, which other nodes do not have", _URI_FIX
-    if scheme == LOCAL:
+    if scheme == _LOCAL:
         return _local_complaint(value)
     if scheme not in _REMOTE and scheme not in _OTHER_SCHEMES:
         return f"{shown(value)} has the scheme {scheme!r}, which Ray does not know", _URI_FIX
@@ -106,6 +106,11 @@ def uri_complaint(value: str) -> Complaint | None:
 
 
 _URI_FIX: Final = f"Write the URI of an archive ({'://, '.join(_REMOTE)}://), or put the code into the image"
+
+
+def is_archive_uri(value: str) -> bool:
+    """Whether a URI, which :func:`uri_complaint` has nothing against, has to name an archive."""
+    return urlsplit(value).scheme in _REMOTE
 
 
 def _local_complaint(value: str) -> Complaint | None:
