@@ -24,16 +24,18 @@ constraints: ## Renew constraints.txt with the newest versions that pyproject.to
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
 
-docs: venv ## Renew what the documentation takes from the code: diagram of upgrades, rules of lint, command line
+docs: venv ## Renew what the documentation takes from the code: diagram, rules of lint, tables of changes, command line
 	$(BIN)/python scripts/upgrade_diagram.py
 	$(BIN)/python scripts/lint_rules.py
+	$(BIN)/python scripts/changes_table.py
 	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py
 
 crds-check: venv
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
 	$(BIN)/python scripts/upgrade_diagram.py --check
-	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py --check
 	$(BIN)/python scripts/lint_rules.py --check
+	$(BIN)/python scripts/changes_table.py --check
+	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

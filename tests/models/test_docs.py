@@ -11,9 +11,12 @@ import pytest
 from rayservice_operator.api import conditions
 from rayservice_operator.api.upgrade import UpgradeType
 from rayservice_operator.api.validation.unavailable import CLUSTER_FEATURES
+from rayservice_operator.serveconfig.rollout import Requests
 from rayservice_operator.service.apps import Phase
+from rayservice_operator.service.preview import Kind
 
-WORDS = set(re.findall(r"[A-Za-z0-9]+", (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")))
+DOCS = Path(__file__).parents[2] / "docs"
+WORDS = set(re.findall(r"[A-Za-z0-9]+", (DOCS / "api.md").read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,8 @@ def test_names_every_word_of_the_vocabulary(vocabulary: type[enum.StrEnum]) -> N
 
 def test_names_what_is_not_available() -> None:
     assert {part for feature in CLUSTER_FEATURES for part in feature.path} - WORDS == set()
+
+
+def test_the_words_of_a_preview_are_documented() -> None:
+    page = (DOCS / "changes.md").read_text(encoding="utf-8")
+    assert [word for word in (*Kind, *Requests) if f"`{word}`" not in page] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,12 @@ class Change:
     field: Field | None
 
     @property
+    def whole(self) -> bool:
+        """It is inside of something that Ray hashes as it is written."""
+        around = FIELDS.get(self.path.rpartition(".")[0].removesuffix("[]"))
+        return around is not None and around.whole
+
+    @property
     def added(self) -> bool:
         """It was not set before."""
         return self.before is ABSENT
@@ -37,27 +43,37 @@ class Change:
         return self.after is ABSENT
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "", skip: str = "") -> list[Change]:
+def changes(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "", skip: Collection[str] = ()
+) -> list[Change]:
     """Fields below ``prefix`` (a path of the table with its dot) that differ, in the order of ``after``.
 
-    skip: a field that is compared by somebody else.
+    skip: fields that are compared by somebody else.
     """
     return list(_walk(before, after, prefix, "", skip))
 
 
-def _walk(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, label: str, skip: str) -> Iterator[Change]:
+def _walk(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str, label: str, skip: Collection[str]
+) -> Iterator[Change]:
     for name in (*after, *(name for name in before if name not in after)):
-        if name == skip:
+        if name in skip:
             continue
         path, key = f"{prefix}{name}", f"{label}{name}"
         old, new = before.get(name, ABSENT), after.get(name, ABSENT)
         if _is_group(path, old, new):
-            yield from _walk(_mapping(old), _mapping(new), f"{path}.", f"{key}.", "")
+            yield from _walk(_mapping(old), _mapping(new), f"{path}.", f"{key}.", ())
         elif _are_rows(path, old, new):
             for index, (one, other) in enumerate(zip(old, new, strict=True)):
-                yield from _walk(one, other, f"{path}[].", f"{key}[{index}].", "")
+                yield from _walk(one, other, f"{path}[].", f"{key}[{index}].", ())
         elif not same(path, old, new):
-            yield Change(path, key, old, new, FIELDS.get(path))
+            yield Change(path, key, old, new, FIELDS.get(path) or _around(path))
+
+
+def _around(path: str) -> Field | None:
+    """In place of an unknown field the one that it is in, if that is hashed as it is written."""
+    around = FIELDS.get(path.rpartition(".")[0].removesuffix("[]"))
+    return around if around is not None and around.whole else None
 
 
 _ALWAYS_THERE: Final = frozenset({"http_options", "grpc_options"})
@@ -84,9 +100,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def same(path: str, old: Any, new: Any) -> bool:
     """Whether Ray sees no difference: by text where it hashes the field, else by the meaning of the value's type."""
-    old, new = (DEFAULTS.get(path, ABSENT) if value is ABSENT else value for value in (old, new))
     if old is ABSENT or new is ABSENT:
-        return old is new
+        default = DEFAULTS.get(path, ABSENT)
+        old, new = (default if old is ABSENT else old), (default if new is ABSENT else new)
+        if old is ABSENT or new is ABSENT:
+            return old is new
+    if type(old) is type(new) and isinstance(old, str | int | float) and old == new:
+        return True
     field = FIELDS.get(path)
     if field is not None and field.hashed:
         return text(old) == text(new)

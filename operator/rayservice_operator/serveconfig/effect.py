@@ -25,31 +25,10 @@ from rayservice_operator.serveconfig.rollout import (
     of_deleted,
     of_new,
 )
-
-RESTORES_SINCE: Final = (2, 60)
-"""From this Ray version on, removing an override brings back the value from code. Before it the override stays."""
+from rayservice_operator.serveconfig.traits import NEWEST, Traits
 
 Targets = Mapping[str, Mapping[str, int | None]]
 """Deployments by application, with the number of replicas they are to have now (None: not known)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What matters of a version of Ray. ``unknown``: paths of the table of fields that it does not have."""
-
-    restores_unset_config_options: bool = True
-    unknown: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, ray_version: str | None) -> Traits:
-        """Those of ``rayVersion`` (``2.54.0``); of the newest where it is unset or no version."""
-        parts = (ray_version or "").split(".")[:2]
-        if len(parts) < 2 or not all(part.isdecimal() for part in parts):
-            return cls()
-        return cls(restores_unset_config_options=tuple(map(int, parts)) >= RESTORES_SINCE)
-
-
-NEWEST: Final = Traits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +104,7 @@ def effect(
 
     seen: what runs now, from the status; it also names deployments that no config lists.
     """
-    top = [_cause(change) for change in changes(before, after, skip="applications")]
+    top = [_cause(change, traits) for change in changes(before, after, skip=("applications",))]
     old, new = (
         _by_name(before.get("applications"), DEFAULT_APP_NAME),
         _by_name(after.get("applications"), DEFAULT_APP_NAME),
@@ -183,9 +162,11 @@ class _App:
     def effect(self) -> AppEffect:
         old, new = (_by_name(app.get("deployments"), "") for app in (self.before, self.after))
         names = (*new, *(n for n in old if n not in new), *(n for n in self.known if n not in old and n not in new))
-        diffs = {n: changes(old.get(n, {}), new.get(n, {}), DEPLOYMENT, skip="name") for n in names}
-        rebuilt = _code(self.before) != _code(self.after)
-        causes = [self._own(change) for change in changes(self.before, self.after, APPLICATION, skip="deployments")]
+        diffs = {n: changes(old.get(n, {}), new.get(n, {}), DEPLOYMENT, skip=("name",)) for n in names}
+        rebuilt = _code(self.before, self.traits) != _code(self.after, self.traits)
+        causes = [
+            self._own(change) for change in changes(self.before, self.after, APPLICATION, skip=("name", "deployments"))
+        ]
         if rebuilt and not any(c.reach is Reach.REBUILD for c in causes) and not any(map(_hashed, diffs.values())):
             causes.append(Cause("deployments", Reach.REBUILD, _REORDERED))
         deployments = tuple(
@@ -200,7 +181,7 @@ class _App:
     def _own(self, change: Change) -> Cause:
         if change.key == "route_prefix" and change.removed and not self.traits.restores_unset_config_options:
             return Cause(change.key, Reach.IGNORED, _KEPT)
-        return _cause(change)
+        return _cause(change, self.traits)
 
     def _deployment(
         self,
@@ -228,8 +209,8 @@ class _App:
         return DeploymentEffect(name, reach, _sorted(causes), replicas, _requests(reach, replicas, before))
 
     def _cause(self, change: Change, before: Declaration, after: Declaration, rebuilt: bool) -> Cause:
-        if change.path in self.traits.unknown:
-            return Cause(change.key, Reach.IGNORED, "This version of Ray has no such field and drops it.")
+        if change.path in self.traits.unknown and not change.whole:
+            return _cause(change, self.traits)
         kept = change.removed and "." not in change.key and not self.traits.restores_unset_config_options
         if kept and not rebuilt:
             return Cause(change.key, Reach.IGNORED, _KEPT)
@@ -239,7 +220,7 @@ class _App:
             )
         if change.field is not None and change.field.hashed and not rebuilt:
             return Cause(change.key, Reach.RECONFIGURE, _MOVED)
-        return _cause(change)
+        return _cause(change, self.traits)
 
     def _from_above(self, above: Iterable[Cause], before: Declaration, after: Declaration) -> dict[str, Reach]:
         """What of the application and of the whole config reaches this deployment, without a rebuild."""
@@ -268,10 +249,13 @@ _KEPT: Final = (
     "the value that you want."
 )
 _MOVED: Final = "The application's code version stays the same, so replicas are told and not restarted."
+_NOT_YET: Final = "This version of Ray has no such field yet and drops it without a word."
 _UNKNOWN: Final = "Ray has no such key and drops it without a word."
 
 
-def _cause(change: Change) -> Cause:
+def _cause(change: Change, traits: Traits) -> Cause:
+    if change.path in traits.unknown and not change.whole:
+        return Cause(change.key, Reach.IGNORED, _NOT_YET)
     if change.field is None:
         return Cause(change.key, Reach.IGNORED, _UNKNOWN)
     return Cause(change.key, change.field.reach, change.field.why)
@@ -303,21 +287,28 @@ def _hashed(diff: list[Change]) -> bool:
     return any(change.field is not None and change.field.hashed for change in diff)
 
 
-def _code(app: Mapping[str, Any]) -> str:
+def _code(app: Mapping[str, Any], traits: Traits) -> str:
     """What Ray hashes as the application's code version."""
-    deployments = [d for d in app.get("deployments") or () if isinstance(d, Mapping)]
+    deployments = _rows(app.get("deployments"))
+    if dropped := [name for name in _HASHED if f"{DEPLOYMENT}{name}" in traits.unknown]:
+        deployments = [{key: value for key, value in d.items() if key not in dropped} for d in deployments]
     scaling = [d.get("autoscaling_config") for d in deployments]
+    by_app = None if f"{APPLICATION}autoscaling_policy" in traits.unknown else app.get("autoscaling_policy")
     return text(
         {
             "import_path": app.get("import_path"),
             "runtime_env": app.get("runtime_env", {}),
             "args": app.get("args", {}),
-            "autoscaling_policy": app.get("autoscaling_policy"),
+            "autoscaling_policy": by_app,
             "policies": [config.get("policy") for config in scaling if isinstance(config, Mapping)],
             "routers": [r for d in deployments if isinstance(r := d.get("request_router_config"), Mapping)],
             "actors": [a for d in deployments if isinstance(a := d.get("deployment_actors"), list)],
         }
     )
+
+
+_HASHED: Final = ("request_router_config", "deployment_actors")
+"""Fields of a deployment that are part of the code version in the versions that have them."""
 
 
 def _requests(reach: Reach, replicas: Replicas, before: Declaration) -> Requests:
@@ -338,8 +329,11 @@ def _is_auto(declared: Declaration) -> bool:
 
 
 def _by_name(entries: Any, default: str) -> dict[str, Mapping[str, Any]]:
-    rows = [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
-    return {str(row.get("name", default)): row for row in rows}
+    return {str(row.get("name", default)): row for row in _rows(entries)}
+
+
+def _rows(entries: Any) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def _percent(value: Any) -> float | None:

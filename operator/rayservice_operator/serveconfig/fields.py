@@ -50,12 +50,14 @@ class Field:
 
     once: only adding it has ``reach``; another value, once one is set, is ignored until the deployment changes in
         something else. hashed: part of the application's code version, compared as JSON text.
+    whole: what is inside is hashed as it is written: keys that Ray does not know count too.
     """
 
     reach: Reach
     why: str
     once: bool = False
     hashed: bool = False
+    whole: bool = False
 
 
 def _all(prefix: str, names: str, field: Field) -> dict[str, Field]:
@@ -86,6 +88,12 @@ DEFAULTS: Final[Mapping[str, object]] = {
     "applications[].autoscaling_policy": None,
     "applications[].args": {},
     "applications[].runtime_env": {},
+    "applications[].deployments[].backpressure_config.status_code": 503,
+    "applications[].deployments[].backpressure_config.retry_after_s": None,
+    "applications[].deployments[].autoscaling_config.metrics_interval_s": 10,
+    "applications[].deployments[].autoscaling_config.look_back_period_s": 30,
+    "applications[].deployments[].gang_scheduling_config.gang_placement_strategy": "PACK",
+    "applications[].deployments[].gang_scheduling_config.runtime_failure_policy": "RESTART_GANG",
 }
 """What Ray's schema puts in the place of a field that is not set, where that is not left to the application's code."""
 
@@ -113,6 +121,7 @@ _POLICY: Final = Field(
     Reach.REBUILD,
     "A deployment's autoscaling policy is part of the application's code version, so all its deployments restart.",
     hashed=True,
+    whole=True,
 )
 _BLOCK: Final = Field(
     Reach.REBUILD,
@@ -124,11 +133,13 @@ _ROUTER: Final = Field(
     Reach.REBUILD,
     "The request router is part of the application's code version, so all its deployments restart.",
     hashed=True,
+    whole=True,
 )
 _ACTORS: Final = Field(
     Reach.REBUILD,
     "Deployment actors are part of the application's code version, so all its deployments restart.",
     hashed=True,
+    whole=True,
 )
 _GANG: Final = Field(
     Reach.RESTART, "Replicas are placed in gangs when they start; whole gangs are stopped at once, without draining."

@@ -68,9 +68,14 @@ Declaration = Mapping[str, Any]
 
 
 def of_new(declared: Declaration, capacity: float | None) -> Replicas:
-    """A deployment that comes with its application."""
-    target = declared_target(declared, None, capacity)
-    return Replicas(0, target, target, 0, target or 0, gpus_of(declared))
+    """A deployment that comes with its application. An autoscaler may raise it further: ``extra`` is the most."""
+    most = declared_target(declared, None, capacity)
+    scaling = declared.get("autoscaling_config")
+    start = most
+    if isinstance(scaling, Mapping) or declared.get("num_replicas") == "auto":
+        bounds = scaling if isinstance(scaling, Mapping) else {}
+        start = _adjusted(_number(bounds.get("initial_replicas"), _number(bounds.get("min_replicas"), 1)), capacity)
+    return Replicas(0, start, start, 0, most or 0, gpus_of(declared))
 
 
 def of_deleted(declared: Declaration, seen: int | None, capacity: float | None) -> Replicas:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.core.violations import Violation
 from rayservice_operator.service.preview import forecast
 from rayservice_operator.service.preview.result import Impact, Kind, Preview
-from rayservice_operator.service.preview.scene import Live, alone, is_named, scene
+from rayservice_operator.service.preview.scene import Live, alone, is_named, is_readable, scene
 
 __all__ = ["Impact", "Kind", "Live", "Preview", "preview"]
 
@@ -25,6 +27,9 @@ def preview(before: Manifest | None, after: Manifest, *, live: Live | None = Non
     seen = live or Live()
     if not is_named(after):
         return forecast.refused((_NO_MANIFEST,), has_former=before is not None)
-    if before is None or not is_named(before):
+    if before is None:
         return forecast.of_new(alone(after, seen))
+    if not is_named(before) or not is_readable(before):
+        # The operator could not read it either, so nothing was built of it.
+        return replace(forecast.of_new(alone(after, seen)), exact=False)
     return forecast.of_change(scene(before, after, seen))

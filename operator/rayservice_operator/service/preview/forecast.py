@@ -10,22 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from rayservice_operator.core.objects import Manifest
+from rayservice_operator.core.objects import Manifest, name_of
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, Traits, effect
+from rayservice_operator.serveconfig.effect import ConfigEffect, Targets, effect
 from rayservice_operator.serveconfig.rollout import Requests
-from rayservice_operator.service import hashing, roll, status, strategies
-from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
+from rayservice_operator.serveconfig.traits import Traits
+from rayservice_operator.service import hashing, status, strategies
+from rayservice_operator.service.context import PENDING, ClusterView, Config, Context, Target, build, known_config
 from rayservice_operator.service.decide import State, state_of
 from rayservice_operator.service.preview import cluster, notes
 from rayservice_operator.service.preview.result import NO_IMPACT, Impact, Kind, Preview, impact_of
-from rayservice_operator.service.preview.scene import Scene
-from rayservice_operator.service.roll_step import pace_of
-from rayservice_operator.service.strategies import incremental, needs, recreate
+from rayservice_operator.service.preview.scene import Scene, is_readable
+from rayservice_operator.service.preview.upgrades import Upgrade
+from rayservice_operator.service.strategies import needs
 from rayservice_operator.service.strategies.base import Plan
 
 _NOTHING: Final = Preview(Kind.NOTHING, "Nothing changes.")
-_WITH_IT: Final = "The change of the serve config comes with the new cluster; the old one keeps its own."
+_UNTOUCHED: Final = "No pod and no replica is touched."
 
 
 def refused(violations: tuple[Violation, ...], *, has_former: bool) -> Preview:
@@ -45,8 +46,19 @@ def of_change(seen: Scene) -> Preview:
     """A RayService that is changed."""
     before, after = seen.before, seen.after
     if after.violations:
-        return replace(refused(after.violations, has_former=before.target is not None), exact=seen.exact)
+        return replace(_refused(before, after), exact=seen.exact)
     return replace(_STATES[state_of(after)](before, after), exact=seen.exact)
+
+
+def _refused(before: Context, after: Context) -> Preview:
+    """Nothing of the spec counts but ``upgradeStrategy``: no part of a revision, it may turn the last good one."""
+    told = refused(after.violations, has_former=before.target is not None)
+    if after.target is None or state_of(after) is not State.MANAGED or not is_readable(after.service):
+        return told
+    meanwhile = _Case(before, after, after.target, strategies.plan(after)).preview()
+    if meanwhile.changes_anything and meanwhile.kind is not Kind.SETTINGS:
+        return replace(told, impact=meanwhile.impact, notes=(meanwhile.headline, *meanwhile.notes))
+    return replace(told, notes=meanwhile.notes)
 
 
 def _not_managed(_: Context | None, after: Context) -> Preview:
@@ -81,6 +93,20 @@ def _managed(before: Context | None, after: Context) -> Preview:
     return _Case(before, after, target, strategies.plan(after)).preview()
 
 
+def _followed(context: Context, plan: Plan) -> Plan:
+    """What the strategy plans once clusters that never served have gone, where it waits for that before all else."""
+    if not plan.waiting or not plan.superseded or plan.replaces:
+        return plan
+    gone = {view.name for view in plan.superseded}
+    stored = {key: value for key, value in context.stored.items() if key != PENDING}
+    snapshot = replace(
+        context.snapshot,
+        service={**context.service, "status": stored},
+        clusters=tuple(manifest for manifest in context.snapshot.clusters if name_of(manifest) not in gone),
+    )
+    return strategies.plan(build(snapshot, context.now))
+
+
 @dataclass(frozen=True, slots=True)
 class _Case:
     """A RayService that is looked after, with the plan for the spec as it will be."""
@@ -101,6 +127,8 @@ class _Case:
             told = self._same_cluster(self.after.active)
         else:
             told = self._other_cluster(self.after.active)
+        if self.plan.hold is not None and told.kind in _BEGINNINGS and not self.plan.pending:
+            told = replace(told, headline=f"Held back for now. Then: {told.headline}")
         return replace(told, notes=(*going, *told.notes, *(s for s in settings if s not in told.notes)))
 
     def _as_before(self) -> bool:
@@ -118,11 +146,12 @@ class _Case:
     def _only_settings(self, settings: tuple[str, ...]) -> Preview:
         assert self.before is not None
         if settings:
-            return Preview(Kind.SETTINGS, "No pod and no replica is touched.")
+            return Preview(Kind.SETTINGS, _UNTOUCHED)
         if told := notes.metadata(self.before.service, self.after.service):
-            return Preview(
-                Kind.METADATA, "Only labels or annotations change: no pod and no replica is touched.", notes=told
-            )
+            asks = notes.asks(self.before.service, self.after.service)
+            words = "Only annotations or labels change."
+            words = words if asks else f"{words} {_UNTOUCHED}"
+            return Preview(Kind.METADATA, words, notes=told)
         return _NOTHING
 
     def _without_cluster(self) -> Preview:
@@ -152,7 +181,7 @@ class _Case:
     def _pushed(self, view: ClusterView, wanted: Config | None) -> Preview:
         """A hot update of this cluster's Serve to ``wanted``."""
         if wanted is None:
-            if self.target.config is None and view.applied_hash:
+            if self.target.config is None and self._config_of(view) is not None:
                 words = (
                     "spec.serveConfigV2 is empty: nothing is pushed, and the applications that run stay as they are."
                 )
@@ -183,9 +212,10 @@ class _Case:
 
     def _other_cluster(self, active: ClusterView) -> Preview:
         """The active cluster does not fit: what the strategy does about it."""
-        plan, target = self.plan, self.target
+        plan, target = _followed(self.after, self.plan), self.target
         fields = cluster.reasons(active, target.cluster_spec)
-        pushed = self._pushed(active, status.active_config(self.after, target, plan)) if not plan.pending else _NOTHING
+        stays = self.plan.active == active.name and not self.plan.pending
+        pushed = self._pushed(active, status.active_config(self.after, target, self.plan)) if stays else _NOTHING
         told = replace(pushed, fields=fields)
         if plan.refused or plan.held_back:
             return replace(told, kind=Kind.HELD_BACK, headline=plan.refused or plan.held_back)
@@ -194,72 +224,23 @@ class _Case:
         pending = self.after.pending
         if pending is not None and plan.pending == pending.name and not plan.back and _had(self.before, pending):
             return self._goes_on(pending)
-        return _UPGRADES[strategies.strategy_type(self.after)](self, active, told)
+        return Upgrade(self.after, target, plan, active, told, self._config_differs(active)).preview()
 
     def _goes_on(self, pending: ClusterView) -> Preview:
         """The change fits the cluster that is coming up: that one takes it over."""
         told = self._pushed(pending, status.pending_config(self.after, self.target, self.plan))
+        pods, gpus = cluster.growth(pending.manifest["spec"], self.target.cluster_spec, self.after.config)
         return replace(
             told,
             kind=Kind.UPGRADE_GOES_ON,
             headline=f"{notes.named(pending.name)}, which is coming up, takes the change over before it serves.",
             fields=cluster.in_place(self.after, self.target, self.plan),
-            impact=replace(told.impact, requests=Requests.SERVED, dips=False),
-        )
-
-    def new_cluster(self, active: ClusterView, told: Preview) -> Preview:
-        """A second cluster beside the active one."""
-        steps = self.plan.shares is not None or strategies.strategy_type(self.after) == incremental.NAME
-        wanted = self.plan.begins or needs.of_second_cluster(self.after, self.target)
-        pods, gpus = cluster.size(wanted)
-        later = (_WITH_IT,) if self._config_differs(active) else ()
-        how = "takes over capacity and requests in steps" if steps else "takes over once it is proven"
-        return replace(
-            told,
-            kind=Kind.INCREMENTAL if steps else Kind.NEW_CLUSTER,
-            headline=f"A new cluster comes up beside {notes.named(active.name)} and {how}; then the old one goes.",
-            needs=str(wanted),
-            impact=Impact(
-                replicas=None, pods=self._pods(active), extra_pods=pods, extra_pod_gpus=gpus, requests=Requests.SERVED
-            ),
-            notes=(*told.notes, *later),
-        )
-
-    def rolled(self, active: ClusterView, told: Preview) -> Preview:
-        """Pods of the active cluster are replaced one after another."""
-        groups = roll.difference(active.manifest, self.target.cluster_spec).groups
-        pace = pace_of(self.after.service["spec"])
-        wanted = self.plan.begins or needs.surge(self.target, self.after.config, groups, pace.max_surge)
-        pods, gpus = cluster.size(wanted)
-        own = needs.second_cluster(self.target.cluster_spec, self.after.config).pods
-        replaced = sum(each.to_place for each in own if each.group in groups)
-        later = ("The serve config is pushed when all pods are new.",) if self._config_differs(active) else ()
-        return Preview(
-            Kind.ROLL,
-            f"Pods of {', '.join(sorted(groups)) or 'no group'} in {notes.named(active.name)} are drained and replaced "
-            "one after another.",
-            Impact(replicas=None, pods=replaced, extra_pods=pods, extra_pod_gpus=gpus, dips=pace.max_unavailable > 0),
-            fields=told.fields,
-            needs=str(wanted),
-            notes=later,
-        )
-
-    def recreated(self, active: ClusterView, told: Preview) -> Preview:
-        """The active cluster goes before its successor comes."""
-        return replace(
-            told,
-            kind=Kind.RECREATE,
-            headline=f"{notes.named(active.name)} is removed, then its successor is built in its place: until that "
-            "serves, requests fail.",
-            impact=Impact(replicas=None, pods=self._pods(active), requests=Requests.FAIL, dips=True),
+            impact=replace(told.impact, requests=Requests.SERVED, dips=False, extra_pods=pods, extra_pod_gpus=gpus),
         )
 
     def _config_differs(self, active: ClusterView) -> bool:
         has, wanted = self._config_of(active), self.target.config
         return wanted is not None and (has is None or has.hash != wanted.hash)
-
-    def _pods(self, view: ClusterView) -> int:
-        return needs.second_cluster(view.manifest["spec"], self.after.config).count
 
 
 def _roles(plan: Plan) -> tuple[object, ...]:
@@ -306,14 +287,7 @@ def _targets(view: ClusterView) -> Targets:
     }
 
 
-_UPGRADES: Final[dict[str, Callable[[_Case, ClusterView, Preview], Preview]]] = {
-    "NewCluster": _Case.new_cluster,
-    incremental.NAME: _Case.new_cluster,
-    recreate.NAME: _Case.recreated,
-    "InPlace": _Case.rolled,
-    "None": _Case.new_cluster,
-}
-"""By strategy; None holds everything back and never gets here."""
+_BEGINNINGS: Final = frozenset({Kind.NEW_CLUSTER, Kind.INCREMENTAL, Kind.ROLL, Kind.RECREATE})
 
 _STATES: Final[dict[State, Callable[[Context | None, Context], Preview]]] = {
     State.LEAVING: _not_managed,

@@ -7,9 +7,10 @@ from typing import Final
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest, annotations_of, labels_of
-from rayservice_operator.service import undo
+from rayservice_operator.service import undo, verbs
 from rayservice_operator.service.context import Context
 from rayservice_operator.service.preview.scene import ASSUMED
+from rayservice_operator.service.roll import Phase
 from rayservice_operator.service.strategies import recreate
 from rayservice_operator.service.strategies.base import Plan
 
@@ -62,6 +63,11 @@ def metadata(before: Manifest, after: Manifest) -> tuple[str, ...]:
     return (*told, *(f"Label {key}: it comes with the next cluster." for key in labels))
 
 
+def asks(before: Manifest, after: Manifest) -> bool:
+    """Whether an annotation changes that asks something of an upgrade."""
+    return bool(names.VERBS.intersection(_differing(annotations_of(before), annotations_of(after))))
+
+
 def _differing(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
 
@@ -76,14 +82,14 @@ def under_way(before: Context, after: Context, plan: Plan) -> tuple[str, ...]:
     told: list[str] = []
     phase = (before.stored.get("upgrade") or {}).get("phase")
     if before.pending_name:
-        became = _fate(before.pending_name, plan)
+        became = _fate(before.pending_name, after, plan)
         told.append(
             f"An upgrade to {named(before.pending_name)} is under way{f' ({phase})' if phase else ''}: {became}."
         )
+    elif plan.roll is not None and phase and plan.roll.phase is not Phase.ANNOUNCED:
+        told.append(f"Pods of {named(plan.active)} are being replaced in place ({phase}): those that fit already stay.")
     elif recreate.replaced(before) and not before.active_name:
         told.append(f"RayCluster {recreate.replaced(before)} has been removed to be built again.")
-    if plan.pending and plan.pending != before.pending_name and plan.pending in after.clusters:
-        told.append(f"{named(plan.pending)}, which served before, is taken back instead of building a new one.")
     if plan.waiting and not plan.replaces:
         told.append(plan.waiting)
     if plan.hold is not None:
@@ -102,7 +108,11 @@ def under_way(before: Context, after: Context, plan: Plan) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _fate(pending: str, plan: Plan) -> str:
+def _fate(pending: str, after: Context, plan: Plan) -> str:
+    if verbs.abort_asked(after.service, pending):
+        return f"it is given up, because {names.ABORT} asks for it"
+    if verbs.promotion_asked(after.service, pending) and plan.pending == pending:
+        return f"it takes over as soon as it is able to serve, because {names.PROMOTE} asks for it"
     if plan.pending == pending and plan.back:
         return "requests go back to the active cluster step by step, then it is deleted"
     if plan.pending == pending:

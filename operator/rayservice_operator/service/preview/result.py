@@ -94,8 +94,9 @@ class Preview:
         ``{"kind", "headline", "exact", "requests": "served"|"wait"|"fail", "capacityDips", "impact": {"replicas",
         "gpus", "extraReplicas", "extraReplicaGpus", "pods", "extraPods", "extraPodGpus"}, "fields": [], "needs",
         "notes": [], "violations": [{"field", "problem", "fix"}], "serveConfig": null | {"reach", "causes": [CAUSE],
-        "applications": [{"name", "reach", "requests", "causes", "deployments": [{"name", "reach", "requests", "causes",
-        "replicas": {"before", "after", "touched", "away", "extra", "gpusEach"}}]}]}}`` with CAUSE ``{"key", "reach", "why"}``.
+        "applications": [{"name", "reach", "requests", "causes", "deployments": [{"name", "reach", "requests",
+        "causes", "replicas": {"before", "after", "touched", "away", "extra", "gpusEach"}}]}]}}``.
+        A CAUSE is ``{"key", "reach", "why"}``.
         """
         impact = self.impact
         return {

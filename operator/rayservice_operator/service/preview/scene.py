@@ -8,19 +8,22 @@ history of revisions say of them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from rayservice_operator.api import names
+from rayservice_operator.api.rayservice import parse_rayservice
+from rayservice_operator.api.specerror import SpecError
 from rayservice_operator.api.upgrade import UpgradeType
 from rayservice_operator.cluster.roll import Roll
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest, generation_of, metadata, name_of, uid_of
 from rayservice_operator.core.observation import ServeObservation
 from rayservice_operator.service import clusters, hashing, inplace, revisions, roll
-from rayservice_operator.service.context import ACTIVE, Context, Target, role_name
+from rayservice_operator.service.context import ACTIVE, Context, Target, known_config, load_config, refusals, role_name
 from rayservice_operator.service.context import build as build_context
+from rayservice_operator.service.failed import FAILED
 from rayservice_operator.service.roll import difference
 from rayservice_operator.service.snapshot import ServiceSnapshot
 
@@ -61,21 +64,52 @@ def scene(before: Manifest, after: Manifest, live: Live) -> Scene:
     """Both contexts on the same clusters; ``after`` gets the identity and the status of the stored object."""
     stored = copy.deepcopy(before)
     stored.setdefault("status", {})
-    exact = True
     if not uid_of(stored) and not role_name(stored["status"], ACTIVE):
         # A file, not an object: compared as if it had been applied and served.
-        stored["status"] = {**stored["status"], ACTIVE: {"rayClusterName": ASSUMED}}
-    seen = live
+        stored["status"] = {**stored["status"], ACTIVE: _served(stored)}
+    seen = live if live.revisions else replace(live, revisions=_revisions(stored))
+    exact = _knows_configs(stored, seen)
     if not live.clusters:
-        made, exact = _stand_ins(stored, live, _cluster_spec(after))
-        seen = replace(live, clusters=made)
-    meta = metadata(stored)
-    edited = {
-        **after,
-        "metadata": {**meta, **metadata(after), "uid": uid_of(stored), "generation": generation_of(stored) + 1},
-        "status": stored["status"],
-    }
+        made, known = _stand_ins(stored, seen, _usable(after))
+        seen, exact = replace(seen, clusters=made), exact and known
+    edited = {**after, "metadata": _metadata(stored, after), "status": stored["status"]}
     return Scene(_context(stored, seen), _context(edited, seen), exact)
+
+
+def _served(service: Manifest) -> Manifest:
+    """``activeServiceStatus`` of a service that has what it declares."""
+    config = None if refusals(service) else load_config(service["spec"].get("serveConfigV2"))
+    return {"rayClusterName": ASSUMED, "appliedConfigHash": config.hash if config else ""}
+
+
+def _revisions(stored: Manifest) -> tuple[Manifest, ...]:
+    """The history as far as the object itself tells: each spec that was accepted is in it."""
+    if refusals(stored):
+        return ()
+    number = (stored["status"].get("applied") or {}).get("revision")
+    return (revisions.build({**stored, "metadata": {"uid": "", **metadata(stored)}}, number or 1),)
+
+
+def _knows_configs(stored: Manifest, seen: Live) -> bool:
+    """Whether the serve configs are known that the status has hashes of."""
+    status = stored["status"]
+    hashes = (
+        (status.get(ACTIVE) or {}).get("appliedConfigHash"),
+        (status.get(FAILED) or {}).get("rolledBackTo"),
+    )
+    return all(not each or known_config(seen.revisions, each) is not None for each in hashes)
+
+
+def _metadata(stored: Manifest, after: Manifest) -> Manifest:
+    """Of the stored object, with the labels and annotations of ``after``.
+
+    A file says nothing of those that somebody else has set, so they stay; an object has all of them.
+    """
+    told = dict(metadata(after))
+    if not uid_of(after):
+        for key in ("labels", "annotations"):
+            told[key] = {**(metadata(stored).get(key) or {}), **(told.get(key) or {})}
+    return {**metadata(stored), **told, "uid": uid_of(stored), "generation": generation_of(stored) + 1}
 
 
 def alone(after: Manifest, live: Live) -> Context:
@@ -102,31 +136,45 @@ def _stand_ins(stored: Manifest, live: Live, coming: Manifest | None) -> tuple[t
     """
     context = _context(stored, live)
     active, pending = context.active_name, context.pending_name
-    spec = context.target.cluster_spec if context.target is not None else _cluster_spec(stored)
-    if spec is None or not (active or pending):
-        return (), True
+    in_force = context.target.cluster_spec if context.target is not None else None
+    known = [each for each in (in_force, _usable(stored), *_history(live)) if each is not None]
+    guess = known[0] if known else coming
+    if not (active or pending) or guess is None:
+        return (), not (active or pending)
     made: list[Manifest] = []
-    exact = True
+    exact = bool(known)
     if active:
         recorded = str((context.stored.get("applied") or {}).get("specHash") or "")
-        likely = [each for each in (spec, _cluster_spec(stored), coming) if each is not None]
-        own, exact = _spec_of_active(recorded, likely, live, upgrading=bool(pending))
-        made.append(_cluster(context, active, own, "" if exact else recorded or _UNKNOWN))
+        own, exact = _spec_of_active(recorded, known, coming, bool(pending)) if known else (guess, False)
+        fits = hashing.cluster_hash(own) == recorded
+        made.append(_cluster(context, active, own, "" if exact or fits else recorded or _UNKNOWN))
         if _rolling(context):
-            made[-1] = _rolled(made[-1], spec)
+            made[-1] = _rolled(made[-1], guess)
             exact = False
     if pending:
-        made.append(_cluster(context, pending, spec, ""))
+        made.append(_cluster(context, pending, guess, "" if in_force is not None else _UNKNOWN))
     return tuple(made), exact
 
 
-def _spec_of_active(recorded: str, likely: list[Manifest], live: Live, *, upgrading: bool) -> tuple[Manifest, bool]:
-    """The RayClusterSpec of the active cluster, found by the hash that the status has of it; the likeliest if not."""
+def _spec_of_active(
+    recorded: str, known: Sequence[Manifest], coming: Manifest | None, upgrading: bool
+) -> tuple[Manifest, bool]:
+    """The RayClusterSpec of the active cluster, found by the hash that the status has of it, and whether it is known.
+
+    known: where to look, the likeliest first. The one that is ``coming`` may be it too, but for what changes in place:
+    that is no part of the hash.
+    """
     if not recorded:
-        return likely[0], not upgrading
-    history = [found["data"]["spec"]["rayClusterConfig"] for found in reversed(revisions.by_number(live.revisions))]
-    found = next((each for each in (*likely, *history) if hashing.cluster_hash(each) == recorded), None)
-    return (likely[0], False) if found is None else (found, True)
+        return known[0], not upgrading
+    if found := next((each for each in known if hashing.cluster_hash(each) == recorded), None):
+        return found, True
+    fits = coming is not None and hashing.cluster_hash(coming) == recorded
+    return (coming if fits and coming is not None else known[0]), False
+
+
+def _history(live: Live) -> list[Manifest]:
+    """RayClusterSpecs of the revisions, newest first."""
+    return [found["data"]["spec"]["rayClusterConfig"] for found in reversed(revisions.by_number(live.revisions))]
 
 
 def _cluster(context: Context, name: str, spec: Manifest, recorded: str) -> Manifest:
@@ -155,13 +203,23 @@ def _rolled(cluster: Manifest, spec: Manifest) -> Manifest:
     return {**cluster, "spec": spec, "metadata": {**cluster["metadata"], "annotations": annotations}}
 
 
-def _cluster_spec(service: Manifest) -> Manifest | None:
-    spec: Any = service.get("spec")
-    own = spec.get("rayClusterConfig") if isinstance(spec, dict) else None
-    return own if isinstance(own, dict) else None
+def _usable(service: Manifest) -> Manifest | None:
+    """Its RayClusterSpec; None where the operator refuses the spec, so that no cluster was ever built of it."""
+    spec: Manifest = service["spec"].get("rayClusterConfig")
+    return None if refusals(service) else spec
 
 
-def is_named(service: Manifest) -> bool:
+def is_readable(service: Manifest) -> bool:
+    """Whether it has the shape of a RayService, be it that its rules are broken."""
+    try:
+        parse_rayservice(service)
+    except SpecError:
+        return False
+    return True
+
+
+def is_named(service: Any) -> bool:
     """Whether it has what even a refusal needs: a mapping with a name and a spec."""
-    spec: Any = service.get("spec")
-    return isinstance(spec, dict) and isinstance(service.get("metadata"), dict) and bool(name_of(service))
+    if not isinstance(service, dict) or not isinstance(service.get("metadata"), dict):
+        return False
+    return isinstance(service.get("spec"), dict) and bool(name_of(service))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from rayservice_operator.serveconfig.effect import AppEffect, ConfigEffect, DeploymentEffect
+from rayservice_operator.serveconfig.effect import AppEffect, Cause, ConfigEffect, DeploymentEffect
 from rayservice_operator.serveconfig.fields import Reach
 from rayservice_operator.serveconfig.rollout import Replicas, Requests
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from rayservice_operator.service.preview.result import Preview
 
 _DOES: Final[dict[Reach, str]] = {
-    Reach.NONE: "is not touched",
-    Reach.IGNORED: "is not touched: Ray ignores the change",
     Reach.CONTROLLER: "is changed without touching its replicas",
     Reach.REPLICA: "is changed without touching its replicas' processes",
     Reach.RECONFIGURE: "is reconfigured in place",
@@ -24,6 +22,9 @@ _DOES: Final[dict[Reach, str]] = {
     Reach.REBUILD: "is built anew and restarts all its replicas, a few at a time",
     Reach.REFUSED: "is refused by Ray, and with it the whole config",
 }
+_TAKEN_OVER: Final = frozenset({"in place", "upgrade goes on"})
+"""Kinds whose fields are taken over by a running cluster; with the others they are the reason."""
+
 _REQUESTS: Final[dict[Requests, str]] = {
     Requests.SERVED: "",
     Requests.WAIT: "Requests wait meanwhile.",
@@ -41,9 +42,10 @@ def _lines(told: Preview) -> Iterator[str]:
     for violation in told.violations:
         yield f"{violation}."
     if told.fields:
-        yield f"Of rayClusterConfig: {', '.join(told.fields)}."
+        because = "Fields" if told.kind in _TAKEN_OVER else "Because"
+        yield f"{because} of rayClusterConfig: {', '.join(told.fields)}."
     if told.impact.extra_pods and told.needs and told.needs not in told.headline:
-        yield f"It needs {told.needs} beside what runs."
+        yield f"It needs {told.needs}{'' if 'beside' in told.needs else ' beside what runs'}."
     yield from told.notes
     if told.config is not None:
         yield from of_config(told.config, serves=told.impact.requests is not Requests.SERVED)
@@ -74,39 +76,49 @@ def of_config(config: ConfigEffect, *, serves: bool = True) -> Iterator[str]:
 
 
 def _application(app: AppEffect, serves: bool) -> Iterator[str]:
-    own = [cause for cause in app.causes if cause.reach is not Reach.NONE]
+    name = f"Application {app.name}"
     if app.reach in (Reach.NEW, Reach.DELETED):
-        yield f"Application {app.name} {_DOES[app.reach]}.{_counted(app)}"
+        yield f"{name} {_DOES[app.reach]}.{_counted(app)}"
         return
-    if own:
-        keys = ", ".join(cause.key for cause in own if cause.reach is own[0].reach)
-        yield f"Application {app.name} {_DOES[own[0].reach]}, because of {keys}. {own[0].why}"
-        yield from (f"Application {app.name}, {c.key}: {c.reach}. {c.why}" for c in own if c.reach is not own[0].reach)
+    noticed = [cause for cause in app.causes if cause.reach.rank > Reach.IGNORED.rank]
+    if noticed:
+        yield f"{name} {_DOES[noticed[0].reach]}{_because(noticed)}"
+        yield from (_alone(name, cause) for cause in noticed if cause.reach is not noticed[0].reach)
+    yield from _ignored(name, app.causes)
     for deployment in sorted(app.deployments, key=lambda each: -each.reach.rank):
-        if deployment.reach is not Reach.NONE:
-            yield from _deployment(app, deployment, serves)
+        yield from _deployment(f"Deployment {app.name}/{deployment.name}", deployment, serves)
 
 
-def _deployment(app: AppEffect, deployment: DeploymentEffect, serves: bool) -> Iterator[str]:
-    name = f"Deployment {app.name}/{deployment.name}"
-    causes = deployment.causes
-    strongest = [cause for cause in causes if cause.reach is deployment.reach]
-    does = (
-        "restarts all its replicas, a few at a time" if deployment.reach is Reach.REBUILD else _DOES[deployment.reach]
-    )
-    because = f", because of {', '.join(cause.key for cause in strongest)}" if strongest else ""
-    why = f" {strongest[0].why}" if strongest else ""
-    yield " ".join(
-        filter(
-            None, (f"{name} {does}{because}.{why}", _numbers(deployment.replicas), _waits(deployment) if serves else "")
-        )
-    )
-    for cause in causes:
-        if cause.reach is Reach.IGNORED and cause not in strongest:
-            yield f"{name}, {cause.key}: {cause.reach}. {cause.why}"
+def _deployment(name: str, deployment: DeploymentEffect, serves: bool) -> Iterator[str]:
+    reach = deployment.reach
+    if reach.rank > Reach.IGNORED.rank:
+        does = "restarts all its replicas, a few at a time" if reach is Reach.REBUILD else _DOES[reach]
+        strongest = [cause for cause in deployment.causes if cause.reach is reach]
+        waits = _waits(deployment) if serves else ""
+        parts = [f"{name} {does}{_because(strongest)}", _numbers(deployment.replicas), waits]
+        yield " ".join(part for part in parts if part)
+    yield from _ignored(name, deployment.causes)
+
+
+def _because(causes: list[Cause]) -> str:
+    """The keys of causes that are equally strong, and what is so about the first."""
+    if not causes:
+        return "."
+    return f", because of {', '.join(cause.key for cause in causes)}. {causes[0].why}"
+
+
+def _ignored(name: str, causes: Iterable[Cause]) -> Iterator[str]:
+    yield from (_alone(name, cause) for cause in causes if cause.reach is Reach.IGNORED)
+
+
+def _alone(name: str, cause: Cause) -> str:
+    return f"{name}, {cause.key}: {cause.reach}. {cause.why}"
 
 
 def _waits(deployment: DeploymentEffect) -> str:
+    if deployment.requests is Requests.WAIT and deployment.reach is Reach.RECONFIGURE:
+        single = "With a single replica, requests" if deployment.replicas.touched is None else "Requests"
+        return f"{single} wait while that runs."
     if deployment.requests is Requests.WAIT and deployment.replicas.touched is None:
         return "With a single replica and no surge, requests wait meanwhile."
     if deployment.requests is Requests.WAIT and deployment.reach in (Reach.RESTART, Reach.REBUILD):
@@ -128,10 +140,13 @@ def _numbers(replicas: Replicas) -> str:
 
 
 def _counted(app: AppEffect) -> str:
-    known = [d.replicas.touched for d in app.deployments if d.replicas.touched]
+    """Replicas that start or stop with the application; an autoscaler may start more."""
+    touched = sum(d.replicas.touched or 0 for d in app.deployments)
     gpus = sum(d.replicas.touched_gpus for d in app.deployments)
+    most = sum(d.replicas.extra for d in app.deployments)
     with_gpus = f" with {_gpus(gpus)}" if gpus else ""
-    return f" {_count(sum(known), 'replica')}{with_gpus}." if known else ""
+    up_to = f", up to {most} under load" if most > touched else ""
+    return f" {_count(touched, 'replica')}{with_gpus}{up_to}." if touched else ""
 
 
 def _gpus(number: float) -> str:
