@@ -53,7 +53,7 @@ def operator(cluster: Target, pytestconfig: pytest.Config) -> Iterator[Operator]
     with _shown(pytestconfig):
         binaries.ensure("helm", steps)
         with steps.step("operator (Helm)"):
-            deploy.install(cluster)
+            deploy.install(cluster, values=deploy.LETS_BAD_MANIFESTS_IN)
     yield HelmOperator(cluster)
 
 

@@ -10,6 +10,15 @@ ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "rayservice-operator"
 RELEASE = "rayservice-operator"
 NAMESPACE = "rayservice-system"
+UNCHECKED = "unchecked-by-the-webhook"
+"""Label of namespaces where bad manifests are let in, so that it shows what the operator itself says of them."""
+
+LETS_BAD_MANIFESTS_IN = tuple(
+    f"admission.namespaceSelector.matchExpressions[0].{key}={value}"
+    for key, value in (("key", UNCHECKED), ("operator", "DoesNotExist"))
+)
+"""Values of the chart by which ``UNCHECKED`` counts."""
+
 SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
 
 

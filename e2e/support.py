@@ -50,6 +50,10 @@ class Kube:
         text = manifest if isinstance(manifest, str) else yaml.safe_dump(manifest)
         return self.target.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
 
+    def let_bad_manifests_in(self, namespace: str) -> None:
+        """From now on the admission webhook does not look at this namespace."""
+        self.core.patch_namespace(namespace, {"metadata": {"labels": {deploy.UNCHECKED: "true"}}})
+
     def rayservice(self, namespace: str, name: str) -> Object:
         return self._get(RAYSERVICES, namespace, name)
 

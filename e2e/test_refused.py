@@ -91,6 +91,12 @@ BY_CONDITION: list[tuple[str, Edit, str]] = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def let_in(kube: Kube, module_namespace: str) -> None:
+    """The webhook would refuse all of these before the operator sees them."""
+    kube.let_bad_manifests_in(module_namespace)
+
+
 @pytest.mark.parametrize(("name", "edit", "says"), AT_ONCE, ids=[case[0] for case in AT_ONCE])
 def test_refused_by_the_api_server(kube: Kube, module_namespace: str, name: str, edit: Edit, says: str) -> None:
     with pytest.raises(LocalKubeError) as refusal:

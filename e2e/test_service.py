@@ -145,6 +145,7 @@ def _scale(service: Service, kube: Kube, replicas: int) -> None:
 def test_bad_edit_leaves_the_service_looked_after(service: Service, kube: Kube) -> None:
     cluster = service.active()
     seen = len(service.events("InvalidRayServiceSpec"))
+    kube.let_bad_manifests_in(service.namespace)
 
     service.patch(serveConfigV2="applications: [{name: app, route_prefix: /}]")
     service.wait(lambda: condition(service.get(), "Stalled").get("status") == "True", "the edit refused")

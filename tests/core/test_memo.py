@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from rayservice_operator.core.memo import Memo
@@ -33,3 +35,16 @@ def test_what_is_raised_is_not_remembered() -> None:
         memo.get("q", lambda: 1 // 0)
     assert memo.get("q", lambda: 0) == 0
     assert memo.get("q", lambda: 1) == 0, "an answer that counts as false is one too"
+
+
+def test_several_threads_may_ask() -> None:
+    """Small, so that answers are pushed out all the time; without a lock this raises KeyError in a moment."""
+    memo: Memo[int] = Memo(2)
+
+    def ask(start: int) -> list[int]:
+        return [memo.get(number % 5, lambda number=number: number % 5) for number in range(start, start + 5000)]  # type: ignore[misc]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(4)))
+    assert all(found == [number % 5 for number in range(start, start + 5000)] for start, found in enumerate(answers))
+    assert len(memo._known) <= 2

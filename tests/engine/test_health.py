@@ -53,6 +53,14 @@ def test_a_loop_that_lags_is_a_problem(health: Health) -> None:
     assert "event loop" in health.problems()[0]
 
 
+def test_not_ready_before_the_webhook_has_settled(health: Health) -> None:
+    health.phase, settled = "running", [False]
+    health.settled = lambda: settled[0]
+    assert not health.ready()
+    settled[0] = True
+    assert health.ready()
+
+
 @pytest.mark.parametrize(
     ("phase", "ready"),
     [("starting", False), ("standby", True), ("syncing", False), ("running", True), ("stopping", False)],

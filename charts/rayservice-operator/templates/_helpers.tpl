@@ -40,6 +40,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if gt (int .Values.replicas) 1 }}true{{ else }}false{{ end }}
 {{- end }}
 
+{{/* "true" when the admission webhook is on. */}}
+{{- define "rayservice-operator.admission" -}}
+{{- if eq (toString .Values.admission.enabled) "auto" }}{{ empty .Values.watchNamespaces }}{{ else }}{{ .Values.admission.enabled }}{{ end }}
+{{- end }}
+
+{{/* Name of the webhook's Service and of what belongs to it. */}}
+{{- define "rayservice-operator.admissionName" -}}
+{{- printf "%s-admission" (include "rayservice-operator.fullname" . | trunc 53 | trimSuffix "-") }}
+{{- end }}
+
+{{/* Name of the webhook's configuration, of which there is one in the cluster for each release. */}}
+{{- define "rayservice-operator.admissionConfigurationName" -}}
+{{- printf "%s-%s" (include "rayservice-operator.admissionName" .) .Release.Namespace }}
+{{- end }}
+
+{{/* Name of the Secret with the webhook's certificate. */}}
+{{- define "rayservice-operator.admissionSecretName" -}}
+{{- $certificates := .Values.admission.certificates }}
+{{- if eq $certificates.mode "existing" }}
+{{- required "admission.certificates.existing.secretName: name the Secret with the webhook's certificate" $certificates.existing.secretName }}
+{{- else }}
+{{- include "rayservice-operator.admissionName" . }}-tls
+{{- end }}
+{{- end }}
+
 {{/* What the operator may do in a namespace that it looks after. */}}
 {{- define "rayservice-operator.rules" -}}
 # The users' own object is only read: what the operator has to say goes to its status.

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from rayservice_operator.admission.settings import AdmissionSettings, Certificates
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.engine.settings import Settings
 
@@ -52,6 +53,13 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _certificates(text: str) -> Certificates:
+    try:
+        return Certificates(text.strip())
+    except ValueError:
+        raise ValueError(f"use one of {', '.join(Certificates)}") from None
+
+
 _CONFIG: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "CLUSTER_DOMAIN": ("cluster_domain", str),
     "RAYCLUSTER_DELETION_DELAY_SECONDS": ("default_deletion_delay_s", _not_negative),
@@ -75,6 +83,17 @@ _SETTINGS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "POD_NAME": ("identity", str),
     "STOP_GRACE_SECONDS": ("stop_grace_s", _rate),
 }
+_ADMISSION: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "ADMISSION_CERTIFICATES": ("certificates", _certificates),
+    "ADMISSION_PORT": ("port", _not_negative),
+    "ADMISSION_HOSTS": ("hosts", _list),
+    "ADMISSION_SECRET": ("secret", str),
+    "ADMISSION_CONFIGURATION": ("configuration", str),
+    "ADMISSION_CERTIFICATE_FOLDER": ("folder", Path),
+}
+FILES_CHECK_S: Final = 10.0
+"""How often certificate files are looked at: after the kubelet has renewed them nothing else tells of it."""
+
 DEFAULT_ENV_PREFIX: Final = "RAY_DEFAULT_ENV_"
 """``RAY_DEFAULT_ENV_FOO=bar`` gives every Ray container ``FOO=bar``, unless its template has it."""
 
@@ -103,7 +122,24 @@ def load_config(env: Mapping[str, str]) -> OperatorConfig:
 def load_settings(env: Mapping[str, str]) -> Settings:
     """How the process runs. In a pod the Lease lies in the pod's own namespace. Raises BadSetting."""
     here = env.get("POD_NAMESPACE") or (NAMESPACE_FILE.read_text().strip() if NAMESPACE_FILE.exists() else "default")
-    return replace(Settings(lease_namespace=here), **_read(env, _SETTINGS))
+    settings = replace(Settings(lease_namespace=here), **_read(env, _SETTINGS))
+    switch = _read(env, {"ADMISSION": ("on", _bool)})
+    return replace(settings, admission=_admission(env, here)) if switch.get("on") else settings
+
+
+def _admission(env: Mapping[str, str], namespace: str) -> AdmissionSettings:
+    """How the webhook runs. The operator's own user is the pod's service account, where that is told."""
+    account = env.get("SERVICE_ACCOUNT")
+    own = f"system:serviceaccount:{namespace}:{account}" if account else ""
+    settings = replace(AdmissionSettings(namespace=namespace, own_user=own), **_read(env, _ADMISSION))
+    if settings.certificates is Certificates.FILES:
+        return replace(settings, check_every_s=FILES_CHECK_S)
+    if not settings.hosts:
+        raise BadSetting(
+            "environment variable ADMISSION_HOSTS is not set: name what the API server calls the webhook by, "
+            "for example rayservice-operator-admission.rayservice-system.svc"
+        )
+    return settings
 
 
 def _read(env: Mapping[str, str], table: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:

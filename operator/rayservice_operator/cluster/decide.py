@@ -12,7 +12,6 @@ from typing import Final
 
 from rayservice_operator.api.conditions import ClusterCondition, ClusterReason
 from rayservice_operator.api.specerror import SpecError
-from rayservice_operator.api.validation import validate_raycluster
 from rayservice_operator.cluster import (
     auth,
     autoscaler,
@@ -21,6 +20,7 @@ from rayservice_operator.cluster import (
     dryrun,
     gcs,
     ingress,
+    refusals,
     services,
     status,
     termination,
@@ -103,7 +103,7 @@ _FAILURES: Final = {
 def _refuse_invalid(scene: Scene) -> Decision | None:
     """A bad edit deletes nothing: pods stay as they are until the spec is right again."""
     view = scene.view
-    violations = validate_raycluster(view.obj, view.parsed, from_service=view.owned_by_service)
+    violations = refusals.of_view(view)
     if not violations:
         return None
     message = summary(violations)

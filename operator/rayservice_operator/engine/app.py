@@ -13,6 +13,10 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final, TypeAlias
 
+from rayservice_operator.admission.reviewer import Scope, reviewer
+from rayservice_operator.admission.server import Webhook
+from rayservice_operator.admission.settings import AdmissionSettings, Certificates
+from rayservice_operator.admission.sources import BuiltIn, Files
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.decision import Decision, Failure
 from rayservice_operator.core.keys import Key
@@ -115,6 +119,10 @@ class App:
             if settings.leader_elect
             else None
         )
+        self.webhook = self._webhook(settings.admission, config) if settings.admission else None
+        if self.webhook is not None:
+            self.health.settled = lambda webhook=self.webhook: webhook.settled  # type: ignore[misc]
+            self.health.extra = lambda webhook=self.webhook: {"admission": webhook.report()}  # type: ignore[misc]
         self.port = settings.http_port
         self._stop = asyncio.Event()
         self._fatal = ""
@@ -131,13 +139,17 @@ class App:
         log.info("serving health and metrics", extra={"port": self.port})
         try:
             self._spawn("loop lag", self.health.lag.run())
+            if self.webhook is not None:  # before leadership: standbys answer as well
+                self._spawn("admission", self.webhook.run())
             for reflector in (*self.children, *self.optional):
                 self._spawn(f"watch {reflector}", reflector.run())
             if await self._until_stop(self._start()):
                 await self._stop.wait()
         finally:
             self.health.phase = "stopping"
-            await self._shut_down()
+            await asyncio.gather(self._shut_down(), self._linger())
+            if self.webhook is not None:
+                await self.webhook.close()
             await runner.cleanup()
         if self._fatal:
             log.error("%s; the process ends", self._fatal)
@@ -195,7 +207,25 @@ class App:
         await self.observers.close()
         await self.api.close()
 
+    async def _linger(self) -> None:
+        """With other replicas, the webhook answers for as long as calls may still find their way to this one.
+
+        A single one would only be away for longer.
+        """
+        if self.webhook is not None and self.elector is not None and not self._fatal:
+            await self.webhook.linger()
+
     # --- parts
+
+    def _webhook(self, settings: AdmissionSettings, config: OperatorConfig) -> Webhook:
+        builtin = settings.certificates is Certificates.BUILTIN
+        scope = Scope(settings.own_user, self.settings.namespaces, config.managed_by)
+        return Webhook(
+            settings,
+            BuiltIn(self.api, settings) if builtin else Files(settings.folder),
+            reviewer(scope),
+            self.metrics.reviewed,
+        )
 
     def stop(self) -> None:
         """Ask the process to end."""

@@ -47,7 +47,10 @@ class LoopLag:
 
 @dataclass(slots=True)
 class Health:
-    """Collects the signs. ``phase`` is one word for people: starting, standby, syncing, running, stopping."""
+    """Collects the signs. ``phase`` is one word for people: starting, standby, syncing, running, stopping.
+
+    ``settled``: whether the parts that answer others while we stand by have found their feet.
+    """
 
     queue: WorkQueue
     reflectors: Sequence[Reflector]
@@ -55,6 +58,7 @@ class Health:
     phase: str = "starting"
     extra: Callable[[], dict[str, Any]] = dict
     trouble: Callable[[], str] = str
+    settled: Callable[[], bool] = lambda: True
 
     def problems(self) -> list[str]:
         """Why this process should be restarted; empty: healthy."""
@@ -71,7 +75,7 @@ class Health:
 
     def ready(self) -> bool:
         """Ready to lead, or to take over: a standby is ready too, so that a rolling update goes on."""
-        return self.phase in {"standby", "running"}
+        return self.phase in {"standby", "running"} and self.settled()
 
     def report(self) -> dict[str, Any]:
         """For whoever looks with curl."""

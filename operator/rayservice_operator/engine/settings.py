@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rayservice_operator.admission.settings import AdmissionSettings
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``namespaces`` empty: all. ``http_port`` 0: a free one. Times in seconds."""
+    """``namespaces`` empty: all. ``http_port`` 0: a free one. ``admission`` None: no webhook. Times in seconds."""
 
     namespaces: tuple[str, ...] = ()
     workers: int = 8
@@ -20,3 +22,4 @@ class Settings:
     lease_name: str = "rayservice-operator"
     identity: str = ""
     stop_grace_s: float = 8.0
+    admission: AdmissionSettings | None = None

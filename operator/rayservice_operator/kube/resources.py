@@ -64,6 +64,13 @@ _TABLE: tuple[tuple[str, str, str, str], ...] = (
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     "Node": Resource("Node", "", "v1", "nodes", namespaced=False),
+    "ValidatingWebhookConfiguration": Resource(
+        "ValidatingWebhookConfiguration",
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+        namespaced=False,
+    ),
     **{row[0]: Resource(*row) for row in _TABLE},
 }
 """By kind. A kind is in here once: the operator uses one version of each."""

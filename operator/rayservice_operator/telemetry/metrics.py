@@ -44,6 +44,19 @@ class Metrics:
             buckets=_SECONDS,
             registry=reg,
         )
+        self._reviews = Counter(
+            "rayservice_operator_admission_reviews_total",
+            "Writes that the webhook was asked about, by verdict",
+            ["kind", "verdict"],
+            registry=reg,
+        )
+        self._review_times = Histogram(
+            "controller_runtime_webhook_latency_seconds",
+            "Time of an admission review",
+            ["webhook"],
+            buckets=_SECONDS,
+            registry=reg,
+        )
         self._depth = self._gauge("workqueue_depth", "Keys that wait for a worker", "name")
         self._oldest = self._gauge("workqueue_unfinished_work_seconds", "Age of the oldest unfinished key", "name")
         self._active = self._gauge("controller_runtime_active_workers", "Workers at work", "controller")
@@ -67,6 +80,12 @@ class Metrics:
         self._requests.labels(verb, kind, str(code or "none")).inc()
         if verb != "watch":
             self._latencies.labels(verb).observe(seconds)
+
+    def reviewed(self, kind: str, verdict: str, seconds: float) -> None:
+        """After each admission review; ``verdict`` is allowed, warned, refused or unchecked."""
+        # A client that is no API server may send any kind.
+        self._reviews.labels(kind if kind in {"RayService", "RayCluster"} else "other", verdict).inc()
+        self._review_times.labels("/validate").observe(seconds)
 
     def watch_queue(
         self, depth: Callable[[], float], working: Callable[[], float], oldest: Callable[[], float]
