@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,8 @@ class Command:
         self.namespace = namespace
         self.env = {**os.environ, "KUBECONFIG": str(kubeconfig), "COLUMNS": "100", "NO_COLOR": "1"}
 
-    async def __call__(self, *args: str, **env: str) -> Done:
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *args: str, **env: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "rayservice_operator", "-n", self.namespace, *args),
             env={**self.env, **env},
@@ -64,6 +65,9 @@ class Command:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def __call__(self, *args: str, **env: str) -> Done:
+        process = await self.start(*args, **env)
         out, err = await process.communicate()
         assert process.returncode is not None
         assert "Traceback" not in err.decode()
@@ -191,6 +195,49 @@ async def test_history(command: Command, client: KubeClient, namespace: str) -> 
     assert [(r["number"], r["marks"]) for r in view["revisions"]] == [(2, ["active", "spec", "good"]), (1, ["good"])]
     assert {c["after"] for c in view["revisions"][0]["changes"]} == {"ray:b"}
     assert "ray:a → ray:b" in (await command("history", "demo")).out
+
+
+async def test_watch_shows_what_changes(command: Command, client: KubeClient, namespace: str) -> None:
+    """In a pipe: one picture after another, only when it differs. Ctrl-C is quiet."""
+    await put(client, namespace, "ready")
+    process = await command.start("status", "demo", "--watch")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await _until(process.stdout, b"demo  Ready")
+    status = {"numServeEndpoints": 7}
+    await client.patch_status(reference("RayService", namespace, "demo"), status)
+    await _until(process.stdout, b"7 endpoints")
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+    assert out.count(b"demo  Ready") == 0, "only what differs is shown again"
+
+
+async def _until(stream: asyncio.StreamReader, text: bytes) -> None:
+    async with asyncio.timeout(60):
+        async for row in stream:
+            if text in row:
+                return
+    raise AssertionError(f"{text!r} was never shown")
+
+
+async def test_a_terminal_that_knows_no_unicode(command: Command, client: KubeClient, namespace: str) -> None:
+    await put(client, namespace, "upgrading")
+    done = await command("status", "demo", PYTHONIOENCODING="ascii")
+    assert (done.code, "demo-24px8 ? demo-ggrw9" in done.out) == (0, True)
+
+
+async def test_names_are_completed(apiserver: light.Api, client: KubeClient, namespace: str) -> None:
+    await put(client, namespace, "ready")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "import sys; from rayservice_operator.cli.kubectl_complete import main; main(sys.argv[1:])"),
+        *("status", "-n", namespace, "de"),
+        env={**os.environ, "KUBECONFIG": str(apiserver.kubeconfig)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert out.decode().splitlines() == ["demo", ":4"]
 
 
 # --- acting
@@ -368,7 +415,14 @@ async def test_no_permission(apiserver: light.Api, client: KubeClient, namespace
     assert len(done.err.splitlines()) == 2
 
 
-async def test_unknown_kind_and_unreachable(tmp_path: Path, namespace: str) -> None:
+async def test_a_cluster_without_the_crds() -> None:
+    with light.apiserver() as empty:
+        done = await Command(empty.kubeconfig, "default")("status", "demo")
+    assert done.code == 4
+    assert "does not know the kind RayService" in done.err
+
+
+async def test_unreachable_and_wrong_usage(tmp_path: Path, namespace: str) -> None:
     nobody = {
         "apiVersion": "v1",
         "kind": "Config",

@@ -105,12 +105,12 @@ def with_pods(objects: Objects, change: Callable[[Manifest], None], which: str) 
     return objects
 
 
-def waiting(reason: str, message: str = "", **last: Any) -> Callable[[Manifest], None]:
+def waiting(why: str, message: str = "", **last: Any) -> Callable[[Manifest], None]:
     """A pod whose container waits for that reason; ``last``: how it ended before."""
 
     def change(pod: Manifest) -> None:
         ended = {"lastState": {"terminated": last}, "restartCount": 4} if last else {"restartCount": 0}
-        state = {"waiting": {"reason": reason, "message": message}}
+        state = {"waiting": {"reason": why, "message": message}}
         pod["status"] = {
             "phase": "Pending" if not last else "Running",
             "conditions": [{"type": "Ready", "status": "False"}],

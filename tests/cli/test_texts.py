@@ -13,7 +13,7 @@ import yaml
 from rayservice_operator.cli import human, kubeconfig, logtext, merge
 from rayservice_operator.cli.errors import CliError, Exit, from_api
 from rayservice_operator.cli.manifests import Kind, Wishes, manifest
-from rayservice_operator.kube.errors import Forbidden, NotFound, Unreachable
+from rayservice_operator.kube.errors import Forbidden, Invalid, NotFound, Unreachable
 from rayservice_operator.lint import lint_text
 
 
@@ -75,11 +75,11 @@ def test_newest_error_is_the_last_with_its_traceback() -> None:
 
 
 def test_newest_error_of_json_logs_and_of_none() -> None:
-    entry = {"levelname": "ERROR", "asctime": "2026", "message": "no weights", "exc_text": "Traceback: x"}
+    entry = {"levelname": "ERROR", "asctime": "2026", "message": "no weights", "exc_text": "Traceback:\n  x"}
     info = {"levelname": "INFO", "message": "ERRORS: 0"}
     block = logtext.newest_error("x", f"{json.dumps(info)}\n{json.dumps(entry)}\n{json.dumps(info)}\n")
     assert block is not None
-    assert block.lines == ("ERROR 2026 no weights ⏎ Traceback: x",)
+    assert block.lines == ("ERROR 2026 no weights", "Traceback:", "  x")
     assert logtext.newest_error("x", "INFO all is well\n") is None
     assert logtext.newest_error("x", "") is None
 
@@ -162,6 +162,8 @@ def test_what_the_api_server_says_becomes_one_line() -> None:
     cut = "get /apis: Cannot connect to host 10.0.0.1:6443 ssl:default [Connect call failed ('10.0.0.1', 6443)]"
     error = from_api(Unreachable(cut), "get RayService demo")
     assert (error.code, "10.0.0.1:6443 cannot be reached" in error.message) == (Exit.UNREACHABLE, True)
+    whole = f'"" is invalid: patch: Invalid value: "{{{"x" * 900}}}": strict decoding error: unknown field "spec.a"'
+    assert from_api(Invalid(422, "Invalid", whole), "it").message == 'The API server refused it: unknown field "spec.a"'
     kind = from_api(NotFound(404, "NotFound", "the server could not find the requested resource"), "list")
     assert (kind.code, "does not know the kind" in kind.message) == (Exit.MISSING, True)
     assert from_api(Forbidden(403, "Forbidden", "no"), "list Pods", "a").code is Exit.FORBIDDEN

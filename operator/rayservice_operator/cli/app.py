@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
+import sys
 from typing import Any, Final
 
 import typer
@@ -68,6 +70,9 @@ def _shared() -> Any:
 
 def main(argv: list[str]) -> int:
     """Run a command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to say nothing
+            stream.reconfigure(errors="replace")
     # In help the command is called what people type; completion goes by the name of the program.
     about_completion = COMPLETE_VARIABLE in os.environ or bool(_COMPLETION & set(argv))
     try:

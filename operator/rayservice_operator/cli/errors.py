@@ -76,4 +76,6 @@ def _reason(message: str) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:400]
+    """One line. An unknown field is told behind the whole object, which nobody wants to read."""
+    _, strict, fields = text.partition("strict decoding error: ")
+    return " ".join((fields if strict else text).split())[:400]

@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-import kopf
 import yaml
 
 from rayservice_operator.cli.errors import CliError, Exit
-from rayservice_operator.kube.login import NoCredentials
-from rayservice_operator.kube.login import login as login_of_pod
+
+if TYPE_CHECKING:
+    import kopf
 
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 PLUGIN_TIMEOUT_S: Final = 60.0
@@ -98,6 +98,9 @@ _SET: Final = "Set KUBECONFIG, or give --kubeconfig."
 
 
 def _in_pod() -> Access:
+    from rayservice_operator.kube.login import NoCredentials  # noqa: PLC0415  (imports kopf, see below)
+    from rayservice_operator.kube.login import login as login_of_pod  # noqa: PLC0415
+
     try:
         login_of_pod()
     except NoCredentials:
@@ -147,6 +150,8 @@ _PARTS: Final = (("contexts", "context"), ("clusters", "cluster"), ("users", "us
 
 
 def _connection(cluster: _Named, user: _Named) -> kopf.ConnectionInfo:
+    import kopf  # noqa: PLC0415  (takes half a second, which verbs that need no cluster do not have to wait for)
+
     plugin = _from_plugin(user) if user.value.get("exec") else {}
     provider = ((user.value.get("auth-provider") or {}).get("config") or {}).get("access-token")
     token_file = user.path("tokenFile")

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from rayservice_operator.cli.human import clean
+from rayservice_operator.core.objects import Manifest
 
-SERVE_LOGS: Final = "/tmp/ray/session_latest/logs/serve"
-"""Folder of Ray Serve's log files in a Ray pod."""
+_TEMP_DIR: Final = "/tmp/ray"
+"""Where Ray keeps its sessions, unless the head's ``rayStartParams.temp-dir`` says otherwise."""
 
 MAX_LINES: Final = 12
 MAX_LINE: Final = 300
@@ -37,6 +38,12 @@ class ErrorBlock:
 
 _NOT_IN_A_FILE_NAME: Final = re.compile(r"[^\x20-\x7E]|[<>:\"/\\|?*]")
 """What Ray writes as an underscore (``ray.serve._private.constants.FILE_NAME_REGEX``)."""
+
+
+def folder(cluster: Manifest) -> str:
+    """Where the pods of a RayCluster have Ray Serve's log files."""
+    head = (cluster.get("spec") or {}).get("headGroupSpec") or {}
+    return f"{(head.get('rayStartParams') or {}).get('temp-dir') or _TEMP_DIR}/session_latest/logs/serve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ def log_files(listing: str, app: str = "", deployment: str = "") -> list[LogFile
 
 def newest_error(source: str, text: str) -> ErrorBlock | None:
     """The last error of a log, with what belongs to it; None where there is none."""
-    lines = [_plain(raw) for raw in clean(text).splitlines()]
+    lines = [entry for raw in clean(text).splitlines() for entry in _plain(raw).split("\n")]
     starts = [i for i, entry in enumerate(lines) if _ERROR.search(entry)]
     if not starts:
         return None
@@ -94,7 +101,7 @@ def _plain(raw: str) -> str:
         return raw
     level = entry.get("levelname") or entry.get("level") or "INFO"
     trace = f"\n{entry['exc_text']}" if entry.get("exc_text") else ""
-    return f"{level} {entry.get('asctime', '')} {entry['message']}{trace}".replace("\n", " ⏎ ")
+    return f"{level} {entry.get('asctime', '')} {entry['message']}{trace}"
 
 
 def _cut(block: list[str]) -> Iterator[str]:

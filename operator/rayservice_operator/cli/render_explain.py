@@ -11,6 +11,11 @@ from rayservice_operator.cli.render import heading, indented, labelled, sections
 from rayservice_operator.cli.view_explain import Cause, Event, Explanation
 
 _DETAIL = 700
+_READY = {
+    "True": ("is Ready", "green"),
+    "False": ("is not Ready", "red"),
+    "Unknown": ("may be Ready or not: nobody knows now", "yellow"),
+}
 
 
 def screen(explanation: Explanation, now: float) -> RenderableType:
@@ -28,7 +33,8 @@ def screen(explanation: Explanation, now: float) -> RenderableType:
 
 def _head(explanation: Explanation) -> Group:
     ready = explanation.ready == "True"
-    words = Text("is Ready", style="green") if ready else Text("is not Ready", style="red")
+    told, style = _READY.get(explanation.ready, _READY["False"])
+    words = Text(told, style=style)
     lines: list[RenderableType] = [Text.assemble((explanation.name, "bold"), " ", words)]
     if ready and not explanation.causes:
         lines.append(Text(f"{explanation.message} Nothing stands in its way."))

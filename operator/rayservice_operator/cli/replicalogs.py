@@ -3,52 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from rayservice_operator.api import names
 from rayservice_operator.cli import kubectl as kubectls
 from rayservice_operator.cli import view
 from rayservice_operator.cli.errors import CliError
 from rayservice_operator.cli.fetch import Cluster
 from rayservice_operator.cli.kubectl import Kubectl
-from rayservice_operator.cli.logtext import SERVE_LOGS, ErrorBlock, LogFile, log_files, newest_error
+from rayservice_operator.cli.logtext import ErrorBlock, LogFile, folder, log_files, newest_error
 from rayservice_operator.cli.options import Cli
 from rayservice_operator.cli.view import Objects
 from rayservice_operator.cli.view_status import Status, build
-from rayservice_operator.core.objects import Manifest, name_of
+from rayservice_operator.core.objects import Manifest, labels_of, name_of
 
-MAX_PODS: Final = 6
+MAX_FILES: Final = 6
 MAX_BLOCKS: Final = 3
 _TAIL: Final = "200"
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A replica's log: in which pod and container."""
+    """A replica's log: in which pod, container and folder."""
 
     pod: str
     container: str
+    folder: str
     file: LogFile
 
     @property
     def path(self) -> str:
         """Path in the container."""
-        return f"{SERVE_LOGS}/{self.file.name}"
+        return f"{self.folder}/{self.file.name}"
 
 
 async def find(
-    tool: Kubectl, pods: Iterable[Manifest], app: str, deployment: str
+    tool: Kubectl, objects: Objects, clusters: Collection[str], app: str, deployment: str
 ) -> tuple[list[Where], list[CliError]]:
-    """The replica logs in these pods, and what could not be asked."""
-    asked = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
-    answers = await asyncio.gather(*(_listed(tool, pod) for pod in asked))
+    """The replica logs in the pods of these clusters, and what could not be asked."""
+    folders = {name_of(cluster): folder(cluster) for cluster in objects.clusters}
+    asked = [
+        (pod, folders.get(name, folder({})))
+        for pod in objects.pods
+        if (name := labels_of(pod).get(names.CLUSTER, "")) in clusters
+        and (pod.get("status") or {}).get("phase") == "Running"
+    ]
+    answers = await asyncio.gather(*(_listed(tool, pod, where) for pod, where in asked))
     found, errors = [], []
-    for pod, answer in zip(asked, answers, strict=True):
+    for (pod, where), answer in zip(asked, answers, strict=True):
         if isinstance(answer, CliError):
             errors.append(answer)
         else:
-            found += [Where(name_of(pod), container(pod), f) for f in log_files(answer, app, deployment)]
+            found += [Where(name_of(pod), container(pod), where, f) for f in log_files(answer, app, deployment)]
     return found, errors
 
 
@@ -58,9 +67,9 @@ def container(pod: Manifest) -> str:
     return str(containers[0].get("name") or "")
 
 
-async def _listed(tool: Kubectl, pod: Manifest) -> str | CliError:
+async def _listed(tool: Kubectl, pod: Manifest, where: str) -> str | CliError:
     """Newest first. A folder that is not there (no replica has been on the pod) is an empty one."""
-    script = f"ls -1t {SERVE_LOGS} 2>/dev/null || true"
+    script = f"ls -1t {shlex.quote(where)} 2>/dev/null || true"
     try:
         return await tool.output("exec", name_of(pod), "-c", container(pod), "--", "sh", "-c", script)
     except CliError as error:
@@ -123,9 +132,8 @@ async def _of_container(tool: Kubectl, pod: Manifest) -> ErrorBlock | CliError |
 async def _of_deployment(
     tool: Kubectl, objects: Objects, cluster: str, app: str, deployment: str
 ) -> ErrorBlock | CliError | None:
-    pods = [pod for pod in objects.pods if view.pod(pod).cluster == cluster][:MAX_PODS]
-    found, errors = await find(tool, pods, app, deployment)
-    for where in found:
+    found, errors = await find(tool, objects, {cluster}, app, deployment)
+    for where in found[:MAX_FILES]:
         try:
             text = await tool.output("exec", where.pod, "-c", where.container, "--", "tail", "-n", _TAIL, where.path)
         except CliError as error:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -23,7 +24,6 @@ from rayservice_operator.cli.options import Cli, run, verb
 from rayservice_operator.cli.replicalogs import Where
 from rayservice_operator.cli.verbs_look import Name
 from rayservice_operator.cli.view import Objects, cluster_names
-from rayservice_operator.core.objects import labels_of
 from rayservice_operator.kube.errors import NotFound
 from rayservice_operator.kube.resources import reference
 
@@ -88,17 +88,23 @@ async def _logs(cli: Cli, name: str, app: str, deployment: str, *, follow: bool,
         objects = await cluster.objects(name)
         tool = kubectls.find(cli.options, cluster.namespace)
     _check_names(objects, app, deployment)
-    clusters = [cluster_name for _, cluster_name in cluster_names(objects.service)]
-    pods = [pod for pod in objects.pods if labels_of(pod).get(names.CLUSTER) in clusters]
-    found, errors = await replicalogs.find(tool, pods, app, deployment)
+    clusters = {cluster_name for _, cluster_name in cluster_names(objects.service)}
+    found, errors = await replicalogs.find(tool, objects, clusters, app, deployment)
     for error in errors:
         cli.note(error.message, "yellow")
     if not found:
         what = f"deployment {deployment}" if deployment else f"application {app}" if app else name
-        step = f"kubectl rayservice explain {name}" if pods else "It has no pods."
+        step = f"kubectl rayservice explain {name}" if objects.pods else "It has no pods."
         raise CliError(errors[0].code if errors else Exit.MISSING, f"No replica of {what} has written a log yet.", step)
     if follow:
-        await _follow(cli, tool, found, tail)
+
+        async def look() -> list[Where]:
+            async with connected(cli) as again:
+                now = await again.objects(name)
+            wanted = {cluster_name for _, cluster_name in cluster_names(now.service)}
+            return (await replicalogs.find(tool, now, wanted, app, deployment))[0]
+
+        await _follow(cli, tool, found, tail, look)
         return Exit.OK
     texts = await asyncio.gather(*(_tail(tool, where, tail) for where in found))
     if cli.json:
@@ -137,18 +143,42 @@ async def _tail(tool: Kubectl, where: Where, lines: int) -> str:
     return await tool.output("exec", where.pod, "-c", where.container, "--", "tail", "-n", str(lines), where.path)
 
 
-async def _follow(cli: Cli, tool: Kubectl, found: list[Where], tail: int) -> None:
-    """All of them at once, until Ctrl-C or until the last pod is gone."""
+RESCAN_S: Final = 5.0
+"""So soon a replica that has started meanwhile is followed, too."""
 
-    async def one(where: Where) -> None:
-        args = ("exec", where.pod, "-c", where.container, "--", "tail", "-n", str(tail), "-F", where.path)
-        async with tool.running(*args) as process:
-            assert process.stdout is not None
-            async for raw in process.stdout:
-                _print(cli, where, raw.decode(errors="replace").rstrip("\n"), several=len(found) > 1)
-        cli.note(f"{where.pod}: the log of replica {where.file.replica} has ended.", "dim")
 
-    await asyncio.gather(*(one(where) for where in found))
+async def _follow(
+    cli: Cli, tool: Kubectl, found: list[Where], tail: int, look: Callable[[], Awaitable[list[Where]]]
+) -> None:
+    """All logs at once and those that come, until Ctrl-C or until none is left."""
+    known: set[Where] = set()
+    reading: set[asyncio.Task[None]] = set()
+    lines = str(tail)
+    try:
+        while True:
+            new = [where for where in found if where not in known]
+            known.update(new)
+            several = len(known) > 1
+            reading |= {asyncio.create_task(_read(cli, tool, where, lines, several=several)) for where in new}
+            done, reading = await asyncio.wait(reading, timeout=RESCAN_S)
+            for task in done:
+                task.result()
+            if not reading:
+                return
+            found, lines = await look(), "+1"  # of a replica that is new, all is news
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
+async def _read(cli: Cli, tool: Kubectl, where: Where, lines: str, *, several: bool) -> None:
+    args = ("exec", where.pod, "-c", where.container, "--", "tail", "-n", lines, "-F", where.path)
+    async with tool.running(*args) as process:
+        assert process.stdout is not None
+        async for raw in process.stdout:
+            _print(cli, where, raw.decode(errors="replace").rstrip("\n"), several=several)
+    cli.note(f"{where.pod}: the log of replica {where.file.replica} has ended.", "dim")
 
 
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final
@@ -92,6 +93,8 @@ def register(app: typer.Typer) -> None:
         ] = linting.FailOn.ERROR,
     ) -> int:
         """Check manifests without a cluster: what cannot work, what will surprise, what to do."""
+        if cli.options.no_color:
+            os.environ["NO_COLOR"] = "1"  # what draws the findings goes by it
         chosen = form or (linting.Format.JSON if cli.json else linting.Format.TEXT)
         return linting.run_lint(files, chosen, ignore or (), fail_on)
 
@@ -199,7 +202,7 @@ async def _asked(
         return await cluster.patch(live, change, dry_run=True), (), ""
     except CliError as error:
         if error.code is Exit.REFUSED:
-            return after, (error.message,), ""
+            return after, (error.message.partition(": ")[2] or error.message,), ""
         if error.code is Exit.FORBIDDEN:
             return after, (), f"Whether the API server takes it was not asked. {error.message}"
         raise

@@ -9,17 +9,19 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 import aiohttp
-import kopf
-from multidict import CIMultiDict
 
 from rayservice_operator.api import names
 from rayservice_operator.core.objects import Manifest
 from rayservice_operator.kube.errors import ServerError, TooManyRequests, Unauthorized, Unreachable, from_status
 from rayservice_operator.kube.ratelimit import TokenBucket
 
-Login = Callable[[], kopf.ConnectionInfo]
+if TYPE_CHECKING:
+    import kopf  # takes half a second, which a command line has no need to wait for before it connects
+
+Login: TypeAlias = "Callable[[], kopf.ConnectionInfo]"
 OnRequest = Callable[[str, str, int, float], None]
 """Told after each call: verb, kind, HTTP code (0 = no answer), seconds."""
 
@@ -133,8 +135,7 @@ class Transport:
     @contextlib.asynccontextmanager
     async def _open(self, request: Request, deadline: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
         session, info = self._connected()
-        ours = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
-        headers = CIMultiDict[str]((*ours.items(), *self._headers))
+        headers = {**info.as_http_headers(), "Accept": JSON, "User-Agent": names.FIELD_MANAGER}
         data = None
         if request.body is not None:
             data = json.dumps(request.body, separators=(",", ":")).encode()
@@ -146,7 +147,7 @@ class Transport:
                 info.server.rstrip("/") + request.path,
                 params=request.params,
                 data=data,
-                headers=headers,
+                headers=[*headers.items(), *self._headers],
                 timeout=deadline,
                 proxy=info.proxy_url,
             ) as response:
