@@ -84,6 +84,17 @@ def test_screen(verb: str, state: str, width: int) -> None:
     check(f"{verb}-{state}-{width}", got)
 
 
+@pytest.mark.parametrize("verb", ["status", "explain"])
+def test_square_brackets_are_no_markup(verb: str) -> None:
+    objects, now = states.reach("starting")
+    told = "containers[ray] of [/x] and [red]this[/red]"
+    objects.service["status"]["conditions"][0]["message"] = told
+    app = objects.service["status"]["pendingServiceStatus"]["applicationStatuses"]["app0"]
+    app["serveDeploymentStatuses"]["Main"] |= {"status": "UNHEALTHY", "message": told}
+    app["status"] = "UNHEALTHY"
+    assert told in drawn(SCREENS[verb], objects, now, 120)
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_explain_of_a_crash_with_logs(width: int) -> None:
     objects, now = states.reach("starting")

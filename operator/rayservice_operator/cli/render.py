@@ -55,6 +55,11 @@ _GOOD_NEWS: Final = frozenset({"Stalled", "Reconciling", "Suspending", "Suspende
 """Conditions of which True is no good news."""
 
 
+def plain(text: str | Text) -> Text:
+    """A text of somebody else's: Rich would take what is in square brackets for markup, and leave it out."""
+    return text if isinstance(text, Text) else Text(text)
+
+
 def word(text: str, style: str | None = None) -> Text:
     """A word of the vocabulary in its colour; an unknown one in yellow where it may be trouble."""
     return Text(text, style=STYLES.get(text, _BUSY) if style is None else style)
@@ -85,7 +90,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right
     for i in kept:
         made.add_column(columns[i], justify="right" if columns[i] in right else "left", overflow="fold")
     for row in filled:
-        made.add_row(*(row[i] for i in kept))
+        made.add_row(*(plain(row[i]) for i in kept))
     return made
 
 
@@ -108,5 +113,5 @@ def labelled(label: str, text: str, style: str = "") -> Table:
     made = Table.grid(padding=(0, 1, 0, 0))
     made.add_column(style="dim", no_wrap=True)
     made.add_column(overflow="fold", style=style)
-    made.add_row(f"{label}:", text)
+    made.add_row(plain(f"{label}:"), plain(text))
     return made

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rayservice_operator.cli.render import heading, sections
+from rayservice_operator.cli.render import heading, plain, sections
 from rayservice_operator.cli.view_plan import Plan
 
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
@@ -44,5 +44,5 @@ def _bullets(sentences: tuple[str, ...], style: str = "") -> Table:
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold", style=style)
     for sentence in sentences:
-        made.add_row("•", sentence)
+        made.add_row("•", plain(sentence))
     return made

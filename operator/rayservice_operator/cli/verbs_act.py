@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
+from rich.text import Text
 
 from rayservice_operator.cli import changes
 from rayservice_operator.cli.changes import Change, Outcome, Waited
 from rayservice_operator.cli.errors import CliError, Exit
 from rayservice_operator.cli.fetch import Cluster, connected
+from rayservice_operator.cli.human import line
 from rayservice_operator.cli.options import Cli, run, verb
 from rayservice_operator.cli.verbs_look import Name
 from rayservice_operator.cli.view import Objects
@@ -162,7 +164,7 @@ async def _wait(cli: Cli, cluster: Cluster, name: str, change: Change, limit_s: 
             if where != last:
                 last = where
                 if console.is_terminal:
-                    spinner.update(where[: max(20, console.width - 4)])
+                    spinner.update(Text(line(where, max(20, console.width - 4))))
                 else:
                     cli.note(where)
             if loop.time() > until:
