@@ -149,7 +149,9 @@ def test_plan_then_pause_promote_undo(service: Service, command: Command, tmp_pa
     command.run("promote", NAME, code=1)  # there is no new cluster yet
     command.run("resume", NAME)
     second = service.wait(lambda: role(service.get(), "pending"), "a second cluster named")
-    assert command.json("pause", NAME, "--wait")["waited"] == "done"
+    # By hand, because it must come before the new cluster is proven: a command takes its time on a busy machine.
+    service.kube.target.kubectl("annotate", "rayservice", NAME, "-n", service.namespace, "ray.io/pause=true")
+    service.wait(lambda: service.status().get("upgrade", {}).get("phase") == "Paused", "held before it takes over")
     assert command.json("status", NAME)["upgrade"]["target"] == second
     assert json.loads(command.run("promote", NAME, "--wait", "-o", "json", timeout=400))["waited"] == "done"
     assert service.active() == second
