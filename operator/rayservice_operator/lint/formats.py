@@ -37,7 +37,7 @@ def count(reports: Sequence[Report]) -> Mapping[Severity, int]:
 def field(path: Path) -> str:
     """What a message is about, short: the last key, with the indexes behind it (``deployments[0]``)."""
     names = [index for index, part in enumerate(path) if isinstance(part, str)]
-    return field_path(path[names[-1] :]).strip("[]") if names else "The file"
+    return field_path(path[names[-1] :]).removeprefix("[") if names else "The file"
 
 
 def sentence(finding: Finding) -> str:
