@@ -396,6 +396,8 @@ def serve_config_applied(picture: Picture) -> Condition:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.ROLLED_BACK, _gone_back(picture.failed))
     if picture.standing.phase is Phase.REJECTED:
         return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.REJECTED, picture.standing.message)
+    if picture.plan.to_come:
+        return Condition(Type.SERVE_CONFIG_APPLIED, "False", Reason.PENDING, picture.plan.to_come)
     if view is not None and view.applied_hash == config.hash and not view.suspended:
         return Condition(
             Type.SERVE_CONFIG_APPLIED,

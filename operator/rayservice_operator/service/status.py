@@ -19,6 +19,7 @@ from rayservice_operator.core.timestamps import from_rfc3339, to_rfc3339
 from rayservice_operator.service import (
     abort,
     analysis,
+    hashing,
     health,
     progress,
     recovery,
@@ -44,10 +45,10 @@ from rayservice_operator.service.upgrade_phases import UpgradePhase
 
 
 def active_config(context: Context, target: Target, plan: Plan) -> Config | None:
-    """The config that the active cluster is to have: during an upgrade the one it has, from the history."""
+    """The config that the active cluster is to have: during and before an upgrade the one it has, from the history."""
     if plan.roll is not None:
         return plan.roll.config
-    if not plan.pending:
+    if not plan.pending and not plan.to_come:
         return target.config
     active = context.live(plan.active)
     return None if active is None else known_config(context.snapshot.revisions, active.applied_hash)
@@ -81,7 +82,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
     if target is None:
         stands = Standing(Phase.CREATING, "The spec is refused.")
     else:
-        config = plan.roll.config if plan.roll else pending_config(context, target, plan)
+        config = (pending_config if plan.pending else active_config)(context, target, plan)
         capacity = plan.shares.pending_capacity if plan.shares else None
         stands = standing(view, config, context.now, context.config.stale_after_s, capacity)
     analysed = _analysis(context, target, plan)
@@ -390,8 +391,9 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
     }
     in_force = target.config is not None and active.applied_hash == target.config.hash and not seen.plan.pending
+    fits = hashing.matches(active.manifest, target.cluster_spec)
     stored = seen.context.stored.get("applied") or {}
-    if revision and in_force and not target.failed and seen.plan.roll is None:
+    if revision and in_force and fits and not target.failed and seen.plan.roll is None:
         applied["revision"] = revision
     elif stored.get("revision") and all(stored.get(key) == value for key, value in applied.items()):
         applied["revision"] = stored["revision"]  # it runs what it ran before

@@ -56,6 +56,16 @@ class Plan:
     refused: str = ""
     begins: Needs | None = None
 
+    @property
+    def to_come(self) -> str:
+        """Why an upgrade of the active cluster has not begun though it shall; empty where none is to come.
+
+        Until then that cluster keeps its serve config as well: the new one may need the new image.
+        """
+        if not self.active or self.pending or self.roll:
+            return ""
+        return self.hold.message if self.hold else self.waiting
+
 
 LOST_IN_A_ROW: Final = 16
 SLOTS: Final = 4
