@@ -176,7 +176,7 @@ def test_pods_that_the_api_server_refuses() -> None:
         ("ModuleNotFoundError: No module named 'my_model'", "module my_model"),
         ("AttributeError: module 'app' has no attribute 'serve_app'", "names serve_app"),
         ("The replica failed its health check", "health_check_timeout_s"),
-        ("something else", "kubectl rayservice logs demo -n default --app app0 --deployment Main"),
+        ("something else", "kubectl rayservice logs demo --app app0 --deployment Main -n default"),
     ],
 )
 def test_advice_on_what_ray_says(message: str, advice: str) -> None:
