@@ -193,6 +193,16 @@ def test_advice_on_what_ray_says(message: str, advice: str) -> None:
     assert (cause.kind, cause.detail) == (Kind.APPLICATION, message)
 
 
+def test_replicas_that_fail_while_ray_goes_on_trying() -> None:
+    objects, _ = states.reach("starting")
+    app = objects.service["status"]["pendingServiceStatus"]["applicationStatuses"]["app0"]
+    message = "A replica failed to start with exception. Retrying 2 more time(s). Error: ValueError: no weights"
+    app["serveDeploymentStatuses"]["Main"]["message"] = message
+    (cause,) = view_explain.build(objects).causes
+    assert (cause.kind, cause.detail) == (Kind.DEPLOYMENT, message)
+    assert "is UPDATING (0 of 2 replicas run)" in cause.title
+
+
 def test_what_the_object_itself_says() -> None:
     objects, _ = states.reach("ready")
     objects.service["spec"]["managedBy"] = "kueue.x-k8s.io/multikueue"

@@ -17,7 +17,7 @@ from rayservice_operator.api import names
 from rayservice_operator.cli.human import count, line
 from rayservice_operator.cli.logtext import ErrorBlock
 from rayservice_operator.cli.view import Objects, Pod, command, conditions, pods_of
-from rayservice_operator.cli.view_status import TOLD_AS_TROUBLE, Application, Cluster, Deployment, Status
+from rayservice_operator.cli.view_status import FAILED, TOLD_AS_TROUBLE, Application, Cluster, Deployment, Status
 from rayservice_operator.cli.view_status import build as build_status
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest, is_terminating, name_of
@@ -231,12 +231,9 @@ def _of_clusters(objects: Objects) -> Iterator[Cause]:
 def _of_applications(status: Status) -> Iterator[Cause]:
     for cluster in status.clusters:
         for app in cluster.applications:
-            if app.status not in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                continue
-            bad = [d for d in app.deployments if d.status in {"DEPLOY_FAILED", "UNHEALTHY"}]
-            if bad:
-                yield from (_of_deployment(cluster, app, d, status) for d in bad)
-            else:
+            bad = [d for d in app.deployments if d.fails]
+            yield from (_of_deployment(cluster, app, d, status) for d in bad)
+            if app.status in FAILED and not bad:
                 yield Cause(
                     Kind.APPLICATION,
                     f"Application {app.name} is {app.status}",
