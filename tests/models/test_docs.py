@@ -14,6 +14,7 @@ from rayservice_operator.api.validation.unavailable import CLUSTER_FEATURES
 from rayservice_operator.serveconfig.rollout import Requests
 from rayservice_operator.service.apps import Phase
 from rayservice_operator.service.preview import Kind
+from scripts import changes_table
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = set(re.findall(r"[A-Za-z0-9]+", (DOCS / "api.md").read_text(encoding="utf-8")))
@@ -41,3 +42,8 @@ def test_names_what_is_not_available() -> None:
 def test_the_words_of_a_preview_are_documented() -> None:
     page = (DOCS / "changes.md").read_text(encoding="utf-8")
     assert [word for word in (*Kind, *Requests) if f"`{word}`" not in page] == []
+
+
+def test_the_tables_of_changes_are_those_of_the_code() -> None:
+    page = (DOCS / "changes.md").read_text(encoding="utf-8")
+    assert page == changes_table.with_tables(page), "run make docs"

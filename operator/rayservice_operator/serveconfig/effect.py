@@ -104,7 +104,7 @@ def effect(
 
     seen: what runs now, from the status; it also names deployments that no config lists.
     """
-    top = [_cause(change, traits) for change in changes(before, after, skip=("applications",))]
+    top = [_of_instance(change, traits) for change in changes(before, after, skip=("applications",))]
     old, new = (
         _by_name(before.get("applications"), DEFAULT_APP_NAME),
         _by_name(after.get("applications"), DEFAULT_APP_NAME),
@@ -251,6 +251,12 @@ _KEPT: Final = (
 _MOVED: Final = "The application's code version stays the same, so replicas are told and not restarted."
 _NOT_YET: Final = "This version of Ray has no such field yet and drops it without a word."
 _UNKNOWN: Final = "Ray has no such key and drops it without a word."
+
+
+def _of_instance(change: Change, traits: Traits) -> Cause:
+    if change.key == "tracing_config" and change.removed:
+        return Cause(change.key, Reach.IGNORED, "Serve goes on with the last tracing config until it is another one.")
+    return _cause(change, traits)
 
 
 def _cause(change: Change, traits: Traits) -> Cause:
