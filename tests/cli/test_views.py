@@ -176,7 +176,7 @@ def test_pods_that_the_api_server_refuses() -> None:
         ("ModuleNotFoundError: No module named 'my_model'", "module my_model"),
         ("AttributeError: module 'app' has no attribute 'serve_app'", "names serve_app"),
         ("The replica failed its health check", "health_check_timeout_s"),
-        ("something else", "kubectl rayservice logs demo -n default --app app0 --deployment Main"),
+        ("something else", "kubectl rayservice logs demo --app app0 --deployment Main -n default"),
     ],
 )
 def test_advice_on_what_ray_says(message: str, advice: str) -> None:
@@ -191,6 +191,16 @@ def test_advice_on_what_ray_says(message: str, advice: str) -> None:
     app["serveDeploymentStatuses"], app["message"] = {}, message
     (cause,) = view_explain.build(objects).causes
     assert (cause.kind, cause.detail) == (Kind.APPLICATION, message)
+
+
+def test_replicas_that_fail_while_ray_goes_on_trying() -> None:
+    objects, _ = states.reach("starting")
+    app = objects.service["status"]["pendingServiceStatus"]["applicationStatuses"]["app0"]
+    message = "A replica failed to start with exception. Retrying 2 more time(s). Error: ValueError: no weights"
+    app["serveDeploymentStatuses"]["Main"]["message"] = message
+    (cause,) = view_explain.build(objects).causes
+    assert (cause.kind, cause.detail) == (Kind.DEPLOYMENT, message)
+    assert "is UPDATING (0 of 2 replicas run)" in cause.title
 
 
 def test_what_the_object_itself_says() -> None:

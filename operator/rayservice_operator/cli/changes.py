@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rayservice_operator.api import names
-from rayservice_operator.cli.view import Objects, status_of
+from rayservice_operator.cli.view import Objects, command, status_of
 from rayservice_operator.cli.view_history import present_hash
 from rayservice_operator.cli.view_status import Status, build
 from rayservice_operator.core.objects import Manifest, annotations_of, name_of
@@ -90,7 +90,7 @@ def promote(objects: Objects) -> Change:
             "promote",
             Outcome.NOTHING,
             f"The upgrade is {upgrade.phase}: there is no new cluster that could take over.",
-            f"kubectl rayservice resume {status.name}" if status.paused else "",
+            command(status.namespace, "resume", status.name) if status.paused else "",
         )
     if verbs.promotion_asked(objects.service, pending):
         message = f"{pending} is to take over as soon as it is proven; that was asked for already."
@@ -142,7 +142,7 @@ def retry(objects: Objects, token: str) -> Change:
     elif status.recovery is not None and status.recovery.step == "Exhausted":
         message = "Auto-recovery counts from the start again."
     else:
-        step = f"kubectl rayservice explain {name}"
+        step = command(_namespace(objects), "explain", name)
         return Change("retry", Outcome.NOTHING, f"Nothing of {name} has failed and been given up.", step)
     return Change("retry", Outcome.CHANGE, message, annotations={names.RETRY: token})
 
@@ -168,7 +168,7 @@ def undo_to(objects: Objects, number: int | None, *, clear: bool = False) -> Cha
     if number is None:
         earlier = [n for n in numbers if n < current]
         if not earlier:
-            step = f"kubectl rayservice history {name}"
+            step = command(_namespace(objects), "history", name)
             return Change("undo", Outcome.NOTHING, f"There is no revision before the one in force ({current}).", step)
         number = earlier[-1]
     if number not in numbers:
@@ -185,6 +185,10 @@ def undo_to(objects: Objects, number: int | None, *, clear: bool = False) -> Cha
         annotations={names.UNDO: str(number)},
         revision=number,
     )
+
+
+def _namespace(objects: Objects) -> str:
+    return str(objects.service["metadata"].get("namespace") or "default")
 
 
 def _is_present(revision: Manifest, service: Manifest) -> bool:

@@ -114,7 +114,7 @@ def _unwell(status: Status) -> list[tuple[str, str, str]]:
         for cluster in status.clusters
         for app in cluster.applications
         for d in app.deployments
-        if d.status in {"UNHEALTHY", "DEPLOY_FAILED"} or (app.status == "DEPLOY_FAILED" and d.status != "HEALTHY")
+        if d.fails or (app.status == "DEPLOY_FAILED" and d.status != "HEALTHY")
     ]
 
 

@@ -23,7 +23,7 @@ from rayservice_operator.cli.kubectl import Kubectl
 from rayservice_operator.cli.options import Cli, run, verb
 from rayservice_operator.cli.replicalogs import Where
 from rayservice_operator.cli.verbs_look import Name
-from rayservice_operator.cli.view import Objects, cluster_names
+from rayservice_operator.cli.view import Objects, cluster_names, command
 from rayservice_operator.kube.errors import NotFound
 from rayservice_operator.kube.resources import reference
 
@@ -94,7 +94,7 @@ async def _logs(cli: Cli, name: str, app: str, deployment: str, *, follow: bool,
         cli.note(error.message, "yellow")
     if not found:
         what = f"deployment {deployment}" if deployment else f"application {app}" if app else name
-        step = f"kubectl rayservice explain {name}" if objects.pods else "It has no pods."
+        step = command(cluster.namespace, "explain", name) if objects.pods else "It has no pods."
         raise CliError(errors[0].code if errors else Exit.MISSING, f"No replica of {what} has written a log yet.", step)
     if follow:
 
@@ -227,7 +227,9 @@ async def _open(cli: Cli, name: str, *, serve: bool, port: int, browser: bool) -
                 if told.startswith("http"):
                     cli.note(text, "yellow")
     if not told.startswith("http"):
-        raise CliError(Exit.REFUSED, f"The port could not be forwarded: {told}", f"kubectl rayservice explain {name}")
+        raise CliError(
+            Exit.REFUSED, f"The port could not be forwarded: {told}", command(cluster.namespace, "explain", name)
+        )
     raise CliError(Exit.UNREACHABLE, "The connection to the pod was lost.", "Run it again.")
 
 
@@ -251,7 +253,7 @@ async def _service(cluster: Cluster, name: str, *, serve: bool) -> tuple[str, in
         try:
             found = await cluster.client.get(reference("Service", cluster.namespace, service))
         except NotFound:
-            step = f"It comes with the first cluster; see kubectl rayservice status {name}."
+            step = f"It comes with the first cluster; see {command(cluster.namespace, 'status', name)}"
             raise CliError(Exit.MISSING, f"There is no service {service} yet.", step) from None
     ports = (found.get("spec") or {}).get("ports") or ()
     port = next((p.get("port") for p in ports if p.get("name") == wanted), names.DEFAULT_HEAD_PORTS[wanted])

@@ -70,6 +70,11 @@ def status_of(service: Manifest) -> RayServiceStatus:
     return RayServiceStatus.model_validate(lenient_status(service, RayServiceStatus).get("status") or {})
 
 
+def command(namespace: str, verb: str, *args: str) -> str:
+    """A command line of ours to be copied: it names the namespace, which need not be the context's."""
+    return " ".join(["kubectl rayservice", verb, *args, "-n", namespace])
+
+
 def conditions(service: Manifest) -> tuple[Condition, ...]:
     """All conditions of an object, in their order."""
     return tuple(

@@ -16,8 +16,8 @@ from typing import Final
 from rayservice_operator.api import names
 from rayservice_operator.cli.human import count, line
 from rayservice_operator.cli.logtext import ErrorBlock
-from rayservice_operator.cli.view import Objects, Pod, conditions, pods_of
-from rayservice_operator.cli.view_status import TOLD_AS_TROUBLE, Application, Cluster, Deployment, Status
+from rayservice_operator.cli.view import Objects, Pod, command, conditions, pods_of
+from rayservice_operator.cli.view_status import FAILED, TOLD_AS_TROUBLE, Application, Cluster, Deployment, Status
 from rayservice_operator.cli.view_status import build as build_status
 from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.objects import Manifest, is_terminating, name_of
@@ -231,12 +231,9 @@ def _of_clusters(objects: Objects) -> Iterator[Cause]:
 def _of_applications(status: Status) -> Iterator[Cause]:
     for cluster in status.clusters:
         for app in cluster.applications:
-            if app.status not in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                continue
-            bad = [d for d in app.deployments if d.status in {"DEPLOY_FAILED", "UNHEALTHY"}]
-            if bad:
-                yield from (_of_deployment(cluster, app, d, status) for d in bad)
-            else:
+            bad = [d for d in app.deployments if d.fails]
+            yield from (_of_deployment(cluster, app, d, status) for d in bad)
+            if app.status in FAILED and not bad:
                 yield Cause(
                     Kind.APPLICATION,
                     f"Application {app.name} is {app.status}",
@@ -248,9 +245,7 @@ def _of_applications(status: Status) -> Iterator[Cause]:
 
 def _of_deployment(cluster: Cluster, app: Application, deployment: Deployment, status: Status) -> Cause:
     of = "" if deployment.ready is None else f" ({deployment.ready} of {deployment.target} replicas run)"
-    logs = (
-        f"kubectl rayservice logs {status.name} -n {status.namespace} --app {app.name} --deployment {deployment.name}"
-    )
+    logs = command(status.namespace, "logs", status.name, "--app", app.name, "--deployment", deployment.name)
     return Cause(
         Kind.DEPLOYMENT,
         f"Deployment {deployment.name} of application {app.name} is {deployment.status}{of}",
@@ -284,18 +279,18 @@ def _advice(message: str) -> str:
 def _of_upgrade(status: Status) -> Iterator[Cause]:
     where = f"RayService/{status.name}"
     for trouble in status.troubles:
-        step = {
-            "undone": f"Apply a corrected spec, or take it back: kubectl rayservice undo {status.name} --clear",
-        }.get(trouble.kind, f"Correct the spec, or try it once more: kubectl rayservice retry {status.name}")
+        undo, retry = (command(status.namespace, verb, status.name) for verb in ("undo --clear", "retry"))
+        known = {"undone": f"Apply a corrected spec, or take it back: {undo}"}
+        step = known.get(trouble.kind, f"Correct the spec, or try it once more: {retry}")
         yield Cause(Kind.GAVE_WAY, f"What is in force is not the spec: {trouble.kind}", where, trouble.message, step)
     if status.upgrade is not None and status.upgrade.under_way and status.upgrade.capacity:
         title, step = (
             "The new cluster has no room",
-            "Add nodes or quota, free some, or abort it: kubectl rayservice abort",
+            f"Add nodes or quota, free some, or abort it: {command(status.namespace, 'abort', status.name)}",
         )
-        yield Cause(Kind.RESOURCES, title, where, status.upgrade.capacity, f"{step} {status.name}")
+        yield Cause(Kind.RESOURCES, title, where, status.upgrade.capacity, step)
     if status.upgrade is not None and status.upgrade.under_way and status.paused:
-        step = f"kubectl rayservice resume {status.name}"
+        step = command(status.namespace, "resume", status.name)
         yield Cause(Kind.PAUSED, "The upgrade is paused", where, status.upgrade.waits, step)
 
 
@@ -342,7 +337,7 @@ def _of_conditions(status: Status, found: list[Cause]) -> Iterator[Cause]:
         return
     if status.cold_start is not None and not said - {Kind.GAVE_WAY, Kind.PAUSED}:
         doing = status.cold_start
-        step = "" if not doing.counted else "If it does not move: kubectl rayservice logs, and the events below."
+        step = "" if not doing.counted else f"If it does not move: {command(status.namespace, 'logs', status.name)}"
         detail = f"{doing.cluster or 'Cluster'}: {doing.words}. {status.message}".strip()
         on_its_way = (Kind.GOING_ON, "It is on its way", step)
         kind, title, step = _REASONS.get(status.reason, on_its_way)

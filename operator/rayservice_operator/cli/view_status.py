@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,16 @@ class Deployment:
     message: str
     ready: int | None
     target: int | None
+
+    @property
+    def fails(self) -> bool:
+        """Whether it has failed, or its replicas fail to start and Ray goes on trying."""
+        return self.status in FAILED or (self.status != "HEALTHY" and bool(_FAILS_TO_START.search(self.message)))
+
+
+FAILED: Final = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
+_FAILS_TO_START: Final = re.compile(r"failed to start", re.IGNORECASE)
+"""Ray 2.60, ``deployment_state.py``: «A replica failed to start with exception. Retrying …», the status is UPDATING."""
 
 
 @dataclass(frozen=True, slots=True)
