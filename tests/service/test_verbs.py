@@ -21,6 +21,7 @@ from tests.service.builders import (
     annotated,
     cluster_spec,
     condition,
+    config_hash,
     edited,
     rayservice,
     serving,
@@ -187,3 +188,16 @@ def test_the_history_keeps_what_is_undone_to() -> None:
     deleted = {a.ref.name for a in decision.actions if isinstance(a, Delete)}
     assert deleted
     assert revisions.build(rayservice(specs[0]), 1)["metadata"]["name"] not in deleted
+
+
+def test_a_paused_upgrade_leaves_the_serve_config_of_the_cluster_that_serves_alone() -> None:
+    """The new config may need the new image; it comes with the new cluster."""
+    spec = {"serveConfigV2": OTHER_SERVE_CONFIG, "rayClusterConfig": cluster_spec("ray:2")}
+    snapshot = annotated(edited(serving(), **spec), pause="true")
+    snapshot = dataclasses.replace(snapshot, revisions=(revisions.build(serving().service, 1),))
+    decision = decide(snapshot, NOW)
+    assert condition(decision, "UpgradeInProgress") == ("True", "UpgradePaused")
+    assert condition(decision, "ServeConfigApplied") == ("False", "Pending")
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+    pushes = [target.push.config_hash for target in decision.observe or () if target.push]
+    assert config_hash(OTHER_SERVE_CONFIG) not in pushes

@@ -215,7 +215,9 @@ class _Case:
         plan, target = _followed(self.after, self.plan), self.target
         fields = cluster.reasons(active, target.cluster_spec)
         stays = self.plan.active == active.name and not self.plan.pending
-        pushed = self._pushed(active, status.active_config(self.after, target, self.plan)) if stays else _NOTHING
+        # What is held back for good takes the config all the same, once a pending cluster is out of the way.
+        held = plan if plan.refused or plan.held_back else self.plan
+        pushed = self._pushed(active, status.active_config(self.after, target, held)) if stays else _NOTHING
         told = replace(pushed, fields=fields)
         if plan.refused or plan.held_back:
             return replace(told, kind=Kind.HELD_BACK, headline=plan.refused or plan.held_back)
