@@ -47,11 +47,7 @@ def refusal(by, error):
     paths = []
     if hasattr(error, "errors") and callable(error.errors):
         paths = [[step for step in item["loc"] if not isinstance(step, bytes)] for item in error.errors()]
-    if (
-        (isinstance(error, ImportError) and "module named" in str(error))
-        or "No module named" in str(error)
-        or "module '" in str(error)
-    ):
+    if isinstance(error, ImportError) or any(text in str(error) for text in ("No module named", "module '")):
         by = "import"
     return {"by": by, "paths": paths, "said": f"{type(error).__name__}: {error}"[:2000]}
 
