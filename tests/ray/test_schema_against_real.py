@@ -73,6 +73,13 @@ MINIMAL: dict[type[Part], dict[str, Any]] = {
 }
 """What has to be there."""
 
+STRICTER = {
+    ("RuntimeEnv", "container"),
+    ("RuntimeEnv", "image_uri"),
+    ("RuntimeEnvConfig", "setup_timeout_seconds"),
+}
+"""Fields whose types Ray does not look at before the process with that runtime_env is to start."""
+
 UNLESS = "unless the code"
 """In warnings about what Ray refuses for nearly every code; an error would be too much."""
 
@@ -161,6 +168,8 @@ def test_each_value_of_each_field_by_itself(ray: Oracle) -> None:
                 if refusal is not None and refusal["by"] == "import":
                     continue
                 ours = refused_by_us(document, ray.version, late=refusal is not None and refusal["by"] == "deploy")
+                if ours and refusal is None and key in STRICTER:
+                    continue
                 if bool(ours) != (refusal is not None):
                     differences.append((*key, value, refusal and refusal["said"][:200], ours))
     assert not differences, differences[:10]
@@ -191,6 +200,8 @@ def test_unknown_keys_are_refused_exactly_where_ray_refuses_them(ray: Oracle) ->
     """One document for each kind of mapping, right but for a key that nobody knows."""
     seen = set()
     for document, part in _with_unknown_keys():
+        if part not in RAY_NAMES:
+            continue  # runtime_env, where plug-ins may bring their own
         refused = ray.refusal(document) is not None
         assert bool(refused_by_us(document, ray.version, late=False)) == refused, (part, ray.version, document)
         seen.add(refused)
@@ -210,7 +221,7 @@ def _paths_to_parts(part: type[Part], wrap: Any) -> Iterator[tuple[type[Part], A
     base = {"applications": []} if part is Deploy else base
     for field in fields_of(part).values():
         shape = field.shape.item or field.shape
-        if shape.part is not None and shape.part in RAY_NAMES:
+        if shape.part is not None:
             put = functools.partial(_put, wrap, base, field.name, in_list=field.shape.item is not None)
             yield from _paths_to_parts(shape.part, put)
 

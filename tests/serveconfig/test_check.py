@@ -200,6 +200,12 @@ def test_old_ray_turns_numbers_into_text() -> None:
     assert only(config({"name": 5}), "2.55.0").severity is Severity.ERROR
 
 
+@pytest.mark.parametrize("version", ["2.54.0", "2.60.0"])
+def test_variables_are_text_in_every_version(version: str) -> None:
+    finding = only(config({"runtime_env": {"env_vars": {"A": 1}}}), version)
+    assert (finding.rule, finding.severity) == ("wrong-type", Severity.ERROR)
+
+
 @pytest.mark.parametrize(("value", "read"), [("3", "3"), (2.5, "2"), ("auto", None)])
 def test_old_ray_makes_whole_numbers(value: Any, read: str | None) -> None:
     found = check(deployed(num_replicas=value), "2.54.0")

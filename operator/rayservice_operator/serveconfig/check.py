@@ -186,9 +186,14 @@ class _Walk:
             else:
                 if known.deprecated is not None:
                     self._add(DEPRECATED_FIELD, Severity.WARNING, (*path, key), "is deprecated", known.deprecated)
-                result[key] = self._value(known.shape, child, (*path, key))
+                result[key] = self._child(part, known.shape, child, (*path, key))
         self.parts.append((path, part, result))
         return result
+
+    def _child(self, part: type[Part], shape: Shape, value: Any, path: Path) -> Any:
+        if not part.VERBATIM:
+            return self._value(shape, value, path)
+        return self.part(shape.part, value, path) if shape.part and isinstance(value, Mapping) else value
 
     def _value(self, shape: Shape, value: Any, path: Path) -> Any:
         if value is None:

@@ -85,6 +85,9 @@ class Part(BaseModel):
     STRICT_SINCE: ClassVar[Version | None] = None
     """Since when Ray refuses keys that it does not know here; None where it ignores them."""
 
+    VERBATIM: ClassVar[bool] = False
+    """Whether Ray takes its fields as they are, in any version, instead of letting pydantic convert them."""
+
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that people write here although Ray has them elsewhere or no more: what to do, as a sentence."""
 
