@@ -16,6 +16,7 @@ import warnings
 
 warnings.simplefilter("ignore")
 
+from ray._common.utils import import_module_and_attr
 from ray.runtime_env import RuntimeEnv
 from ray.serve import config, schema
 from ray.serve._private.application_state import override_deployment_info
@@ -46,7 +47,7 @@ def refusal(by, error):
     paths = []
     if hasattr(error, "errors") and callable(error.errors):
         paths = [[step for step in item["loc"] if not isinstance(step, bytes)] for item in error.errors()]
-    if isinstance(error, ImportError) or "No module named" in str(error) or "module '" in str(error):
+    if isinstance(error, ImportError) or any(text in str(error) for text in ("No module named", "module '")):
         by = "import"
     return {"by": by, "paths": paths, "said": f"{type(error).__name__}: {error}"[:2000]}
 
@@ -60,6 +61,13 @@ def judge(document):
     try:
         for application in deploy.applications:
             RuntimeEnv(**application.runtime_env)
+            if getattr(application, "autoscaling_policy", None) is not None:
+                config.AutoscalingPolicy(**application.autoscaling_policy)
+            for deployment in application.deployments:
+                actors = getattr(deployment, "deployment_actors", None)
+                for actor in actors if isinstance(actors, list) else []:
+                    if isinstance(actor, dict) and isinstance(actor.get("actor_class"), str):
+                        import_module_and_attr(actor["actor_class"])
             names = {deployment.name for deployment in application.deployments}
             for done in override_deployment_info({name: copy.deepcopy(PLAIN) for name in names}, application).values():
                 RuntimeEnv(**(done.replica_config.ray_actor_options.get("runtime_env") or {}))

@@ -44,7 +44,7 @@ GOOD: Mapping[tuple[str, str], list[Any]] = {
     ("Deployment", "placement_group_bundles"): [[{"CPU": 1}], [{"CPU": 2}, {"GPU": 1}], [{"GPU": 1, "CPU": 0.5}]],
     ("Deployment", "placement_group_strategy"): ["PACK", "STRICT_SPREAD"],
     ("Deployment", "placement_group_bundle_label_selector"): [[{"ray.io/zone": "a"}], [{"a": "b"}, {"a": "!c"}]],
-    ("DeploymentActor", "actor_class"): ["m:Actor"],
+    ("DeploymentActor", "actor_class"): ["ray.serve.config:AutoscalingConfig"],
     ("DeploymentActor", "actor_options"): [{}, {"num_cpus": 1}],
     ("GangSchedulingConfig", "gang_size"): [1, 2, 4],
     ("GangSchedulingConfig", "gang_placement_strategy"): ["PACK", "SPREAD"],

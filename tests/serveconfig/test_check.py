@@ -100,7 +100,7 @@ CASES: list[tuple[str, Any, str, str, Path, str]] = [
      "3 is no multiple of gang_size 2", (*DEPLOYMENT, "num_replicas"), "Write 4"),
     ("bad-value", deployed(gang_scheduling_config={"gang_size": 1, "runtime_failure_policy": "RESTART_REPLICA"}),
      "error", "not implemented", (*DEPLOYMENT, "gang_scheduling_config", "runtime_failure_policy"), "Use RESTART_GANG"),
-    ("bad-value", deployed(ray_actor_options={"num_gpus": 1.5}), "error", "1.5 is more than one GPU",
+    ("bad-value", deployed(ray_actor_options={"num_gpus": 1.5}), "warning", "1.5 is more than one GPU",
      (*DEPLOYMENT, "ray_actor_options", "num_gpus"), "Round it"),
     ("bad-value", deployed(ray_actor_options={"resources": {"GPU": 1}}), "error", "is not allowed there",
      (*DEPLOYMENT, "ray_actor_options", "resources", "GPU"), "Write num_gpus beside resources"),
@@ -198,6 +198,19 @@ def test_old_ray_turns_numbers_into_text() -> None:
     assert (finding.rule, finding.severity) == ("converted-value", Severity.WARNING)
     assert "5 is read as '5'; from Ray 2.55 on it is refused" in finding.problem
     assert only(config({"name": 5}), "2.55.0").severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("version", ["2.54.0", "2.60.0"])
+def test_variables_are_text_in_every_version(version: str) -> None:
+    finding = only(config({"runtime_env": {"env_vars": {"A": 1}}}), version)
+    assert (finding.rule, finding.severity) == ("wrong-type", Severity.ERROR)
+
+
+@pytest.mark.parametrize(("value", "read"), [("3", "3"), (2.5, "2"), ("auto", None)])
+def test_old_ray_makes_whole_numbers(value: Any, read: str | None) -> None:
+    found = check(deployed(num_replicas=value), "2.54.0")
+    assert [finding.fix for finding in found] == ([f"Write {read}"] if read else [])
+    assert all(finding.severity is Severity.WARNING for finding in found)
 
 
 @pytest.mark.parametrize("version", [None, "", "nightly", "latest", "9.9.9", "2.60", "2.60.0.dev0", "v2.60.1"])

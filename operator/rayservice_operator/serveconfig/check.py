@@ -8,6 +8,7 @@ of every part that is right by itself. ``docs/serve-config.md`` lists the rules 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -173,7 +174,7 @@ class _Walk:
     def part(self, part: type[Part], value: Any, path: Path) -> Any:
         """The mapping without keys that are unknown or too new."""
         if not isinstance(value, Mapping):
-            return {} if value == [] and self.version < STRICT_TYPES_SINCE else value
+            return {} if self._is_empty_mapping(value) else value
         fields = fields_of(part)
         result: dict[str, Any] = {}
         for key, child in value.items():
@@ -185,9 +186,14 @@ class _Walk:
             else:
                 if known.deprecated is not None:
                     self._add(DEPRECATED_FIELD, Severity.WARNING, (*path, key), "is deprecated", known.deprecated)
-                result[key] = self._value(known.shape, child, (*path, key))
+                result[key] = self._child(part, known.shape, child, (*path, key))
         self.parts.append((path, part, result))
         return result
+
+    def _child(self, part: type[Part], shape: Shape, value: Any, path: Path) -> Any:
+        if not part.VERBATIM:
+            return self._value(shape, value, path)
+        return self.part(shape.part, value, path) if shape.part and isinstance(value, Mapping) else value
 
     def _value(self, shape: Shape, value: Any, path: Path) -> Any:
         if value is None:
@@ -197,13 +203,32 @@ class _Walk:
         if shape.item is not None and isinstance(value, list):
             return [self._value(shape.item, item, (*path, index)) for index, item in enumerate(value)]
         if shape.value is not None:
-            if value == [] and self.version < STRICT_TYPES_SINCE:
+            if self._is_empty_mapping(value):
                 return {}
             if isinstance(value, Mapping) and shape.value != _OWN:
                 return {key: self._value(shape.value, item, (*path, key)) for key, item in value.items()}
+        if shape.formerly_whole and self.version < STRICT_TYPES_SINCE:
+            return self._formerly_whole(value, path)
         if shape.scalar is not None and type(value) is not shape.scalar:
             return self._converted(shape, value, path)
         return value
+
+    def _is_empty_mapping(self, value: Any) -> bool:
+        """Whether old Ray takes it for a mapping without keys."""
+        return self.version < STRICT_TYPES_SINCE and value in ([], "")
+
+    def _formerly_whole(self, value: Any, path: Path) -> Any:
+        """A number, or text that is one, where old Ray made a whole number of it before it looked any further."""
+        is_number = isinstance(value, float) and math.isfinite(value)
+        if not (is_number or (isinstance(value, str) and _is_whole(value))):
+            return value
+        self._no_longer(value, int(value), path)
+        return int(value)
+
+    def _no_longer(self, value: Any, read: Any, path: Path) -> None:
+        since = version_text(STRICT_TYPES_SINCE)
+        problem = f"{shown(value)} is read as {shown(read)}; from Ray {since} on it is refused"
+        self._add(CONVERTED_VALUE, Severity.WARNING, path, problem, f"Write {_literal(read)}")
 
     def _converted(self, shape: Shape, value: Any, path: Path) -> Any:
         """A scalar of another type: as Ray reads it, if it does."""
@@ -214,7 +239,7 @@ class _Walk:
         if self.version < STRICT_TYPES_SINCE and not shape.strict:
             if scalar is str and isinstance(value, int | float):
                 read = str(value)
-            elif scalar is int and isinstance(value, float) and abs(value) < _HUGE:
+            elif scalar is int and isinstance(value, float) and math.isfinite(value):
                 read = int(value)
             elif scalar is int and isinstance(value, str) and not _is_whole(value):
                 self.broken.append(path)
@@ -222,10 +247,7 @@ class _Walk:
                 self._add(WRONG_TYPE, Severity.ERROR, path, problem, "Write it without quotes and as a whole number")
                 return 1  # any number: what is said about it is said
         if read is not value:
-            problem = (
-                f"{shown(value)} is read as {shown(read)}; from Ray {version_text(STRICT_TYPES_SINCE)} on it is refused"
-            )
-            self._add(CONVERTED_VALUE, Severity.WARNING, path, problem, f"Write {_literal(read)}")
+            self._no_longer(value, read, path)
         elif _is_converted(scalar, value) and not shape.strict:
             problem = f"{shown(value)} is {_kind(value)} where {_KINDS[scalar]} is expected; Ray converts it"
             self._add(CONVERTED_VALUE, Severity.HINT, path, problem, f"Write {_KINDS[scalar]}")
@@ -268,8 +290,6 @@ class _Walk:
 
 
 _OWN: Final = Shape()
-
-_HUGE: Final = 2.0**63
 
 _KINDS: Final[Mapping[type | None, str]] = {
     int: "a whole number",

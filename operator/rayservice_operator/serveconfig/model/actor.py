@@ -51,7 +51,10 @@ class RayActorOptions(Part):
             yield from _amount((key,), getattr(self, key))
         if self.num_gpus is not None and self.num_gpus > 1 and not self.num_gpus.is_integer():
             yield Fault(
-                ("num_gpus",), f"{self.num_gpus:g} is more than one GPU and no whole number", "Round it to whole GPUs"
+                ("num_gpus",),
+                f"{self.num_gpus:g} is more than one GPU and no whole number; Ray hands out parts of one GPU only",
+                "Round it to whole GPUs",
+                severity="warning",
             )
         for name, amount in self.resources.items():
             if name in ("CPU", "GPU"):

@@ -68,6 +68,10 @@ class AutoscalingConfig(Part):
     policy: Annotated[AutoscalingPolicy, Since(2, 50)] = AutoscalingPolicy()
 
     def faults(self) -> Iterator[Fault]:
+        if self.target_ongoing_requests is None:
+            yield Fault(
+                ("target_ongoing_requests",), "is null, which Ray cannot compare", "Write a number, or remove it"
+            )
         if self.look_back_period_s <= self.metrics_interval_s:
             yield Fault(
                 ("look_back_period_s",) if "look_back_period_s" in self.model_fields_set else ("metrics_interval_s",),

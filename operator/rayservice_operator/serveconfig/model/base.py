@@ -57,6 +57,11 @@ class Deprecated:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerlyWhole:
+    """Before Ray 2.55 numbers, and text that is one, became whole numbers here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """Something that Ray refuses although each field by itself is right. ``path`` starts at the model."""
 
@@ -79,6 +84,9 @@ class Part(BaseModel):
 
     STRICT_SINCE: ClassVar[Version | None] = None
     """Since when Ray refuses keys that it does not know here; None where it ignores them."""
+
+    VERBATIM: ClassVar[bool] = False
+    """Whether Ray takes its fields as they are, in any version, instead of letting pydantic convert them."""
 
     MOVED: ClassVar[Mapping[str, str]] = {}
     """Keys that people write here although Ray has them elsewhere or no more: what to do, as a sentence."""
@@ -113,6 +121,8 @@ class Shape:
     scalar: type | None = None
     strict: bool = False
     """Ray converts nothing here."""
+    formerly_whole: bool = False
+    """See :class:`FormerlyWhole`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,8 @@ def _field_shape(name: str, info: Any) -> FieldShape:
     shape = _shape(info.annotation)
     if any(isinstance(item, Strict) and item.strict for item in info.metadata):
         shape = replace(shape, strict=True)
+    if any(isinstance(item, FormerlyWhole) for item in info.metadata):
+        shape = replace(shape, formerly_whole=True)
     return FieldShape(name, shape, since, deprecated)
 
 

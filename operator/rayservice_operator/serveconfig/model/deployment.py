@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StrictInt
 
 from rayservice_operator.serveconfig.model.actor import RayActorOptions, label_faults
 from rayservice_operator.serveconfig.model.autoscaling import AutoscalingConfig
-from rayservice_operator.serveconfig.model.base import Fault, Part, Since
+from rayservice_operator.serveconfig.model.base import Fault, FormerlyWhole, Part, Since
 from rayservice_operator.serveconfig.model.gang import DeploymentActor, GangSchedulingConfig
 from rayservice_operator.serveconfig.model.logs import LoggingConfig
 from rayservice_operator.serveconfig.model.routing import BackpressureConfig, RequestRouterConfig
@@ -50,7 +50,7 @@ class Deployment(Part):
     }
 
     name: str
-    num_replicas: Annotated[Any, BeforeValidator(_replicas)] = None
+    num_replicas: Annotated[Any, FormerlyWhole(), BeforeValidator(_replicas)] = None
     max_ongoing_requests: Annotated[int, Field(gt=0)] = 5
     max_queued_requests: StrictInt = -1
     backpressure_config: Annotated[BackpressureConfig, Since(2, 58)] = BackpressureConfig()

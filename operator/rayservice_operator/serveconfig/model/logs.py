@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from rayservice_operator.serveconfig.model.base import Part, Version
+from rayservice_operator.serveconfig.model.base import FormerlyWhole, Part, Version
 from rayservice_operator.serveconfig.model.values import refuse, shown
 
 LEVELS: Final = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET")
@@ -56,7 +56,7 @@ class LoggingConfig(Part):
     STRICT_SINCE: ClassVar[Version | None] = (2, 46)
 
     encoding: Annotated[str, AfterValidator(_one_of(ENCODINGS))] = "TEXT"
-    log_level: Annotated[Any, BeforeValidator(_log_level)] = "INFO"
+    log_level: Annotated[Any, FormerlyWhole(), BeforeValidator(_log_level)] = "INFO"
     logs_dir: str | None = None
     enable_access_log: bool = True
     additional_log_standard_attrs: list[Annotated[str, AfterValidator(_attribute)]] = []

@@ -10,12 +10,17 @@ from rayservice_operator.serveconfig.model.base import Part, Since, Version
 from rayservice_operator.serveconfig.model.values import code_path
 
 
+def _router_class(value: str) -> str:
+    """Empty is Ray's own."""
+    return value and code_path("a router class", "module:Class")(value)
+
+
 class RequestRouterConfig(Part):
     """``request_router_config`` of a deployment. Any change of it restarts the whole application."""
 
     LABEL: ClassVar[str] = "request_router_config"
 
-    request_router_class: Annotated[str, AfterValidator(code_path("a router class", "module:Class"))] = (
+    request_router_class: Annotated[str, AfterValidator(_router_class)] = (
         "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
     )
     request_router_kwargs: dict[str, Any] = {}

@@ -62,10 +62,16 @@ def _conda(value: Any) -> Any:
     raise refuse(f"{shown(value)} is no conda environment", "Write its name, or a mapping with `dependencies`")
 
 
+def _variables(value: Any) -> Any:
+    """Ray looks whether there are any before it looks at the type."""
+    return {} if value in ([], "") else value
+
+
 class RuntimeEnvConfig(Part):
     """``runtime_env.config``."""
 
     LABEL: ClassVar[str] = "runtime_env.config"
+    VERBATIM: ClassVar[bool] = True
 
     setup_timeout_seconds: StrictInt = 600
     eager_install: StrictBool = True
@@ -84,6 +90,7 @@ class RuntimeEnv(Part):
     """``runtime_env`` of an application or of a deployment's replicas."""
 
     LABEL: ClassVar[str] = "runtime_env"
+    VERBATIM: ClassVar[bool] = True
 
     working_dir: str | None = None
     py_modules: list[str] = []
@@ -93,7 +100,7 @@ class RuntimeEnv(Part):
     pip: Annotated[Any, BeforeValidator(_installer("pip"))] = None
     uv: Annotated[Any, BeforeValidator(_installer("uv"))] = None
     conda: Annotated[Any, BeforeValidator(_conda)] = None
-    env_vars: dict[str, str] | None = None
+    env_vars: Annotated[dict[str, str] | None, BeforeValidator(_variables)] = None
     image_uri: str | None = None
     container: Annotated[dict[str, Any] | None, Deprecated("Use image_uri")] = None
     worker_process_setup_hook: Any = None

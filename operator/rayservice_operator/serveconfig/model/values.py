@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -54,7 +54,7 @@ def import_path_complaint(value: object) -> Complaint | None:
     return f"{value!r} is no import path", "Write module:application, for example my_package.app:app"
 
 
-def code_path(what: str, example: str) -> Any:
+def code_path(what: str, example: str) -> Callable[[str], str]:
     """A validator of a field that names a function or class."""
 
     def validate(value: str) -> str:
