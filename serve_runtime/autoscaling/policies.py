@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -77,9 +77,18 @@ class QueueDepth(Policy):
         return Decision(whole(depth / self.per_replica), reason=reason)
 
 
+_REMEMBER_S: Final = 3600.0
+_SPARE: Final = 0.85
+"""Of what a replica was seen to be able to do, so much is planned with when one is taken away."""
+
+
 class Slo(Policy):
     """Keeps a quantile of a latency below a target: more replicas in proportion when it is missed, one less at a time
     when there is room. It never judges by what was measured before the last change.
+
+    Latency says nothing of how near the edge is: it stays low until a replica is full. So each miss teaches how many
+    requests a replica can do, and no replica is taken away that this knowledge says is needed; it is forgotten after
+    an hour, or when replicas prove able to do more.
 
     metric: name of a :class:`~serve_runtime.autoscaling.buckets.Histogram` of the replicas, in seconds.
     quantile: 0.95 is the 95th percentile. target_s: what it shall not exceed, within ``bounds``.
@@ -114,21 +123,31 @@ class Slo(Policy):
     def decide(self, seen: Observation, state: Mapping[str, Any]) -> Decision:
         changed = state.get("replicas") != seen.current
         since = seen.now if changed else float(state.get("since", seen.now))
-        kept = {"replicas": seen.current, "since": since}
+        kept: dict[str, Any] = {"replicas": seen.current, "since": since}
+        able, learnt = state.get("able", (math.inf, -math.inf))
+        if seen.now - learnt <= _REMEMBER_S:
+            kept["able"] = [able, learnt]
+        else:
+            able = math.inf
         grown = buckets.increases(seen.series, self.metric, self.bounds)
         if grown[-1] < self.min_samples:
-            if seen.ongoing <= 0:
+            if whole(seen.ongoing) == 0:
                 return Decision(max(seen.target - 1, 0), kept, "idle")
             return Decision(None, kept, f"{grown[-1]:g} values of {self.metric}, {self.min_samples} are needed")
         value = buckets.quantile(self.quantile, self.bounds, grown)
         reason = f"{self.metric} p{self.quantile * 100:g} {value:.3g} s, target {self.target_s:g} s"
         if seen.current != seen.target or (state and seen.now - since < self.settle_s):
             return Decision(None, kept, f"{reason}; settling")
+        each = grown[-1] / max(seen.current, 1)
+        if value > self.target_s or able < each:
+            kept["able"] = [each, seen.now]
         if value > self.target_s:
             step = min(value / self.target_s, self.max_step)
             return Decision(max(whole(seen.current * step), seen.current + 1), kept, reason)
         if value < self.headroom * self.target_s:
-            return Decision(max(seen.current - 1, 1), kept, reason)
+            fewer = max(seen.current - 1, 1)
+            if grown[-1] / fewer <= _SPARE * able:
+                return Decision(fewer, kept, reason)
         return Decision(None, kept, reason)
 
 

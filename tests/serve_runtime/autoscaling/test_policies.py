@@ -34,7 +34,9 @@ replicas = st.integers(min_value=0, max_value=200)
 loads = st.floats(min_value=0, max_value=1e6)
 
 
-def reported(before: Sequence[float], after: Sequence[float], replica: str = "r1") -> dict[str, dict[str, list[Sample]]]:
+def reported(
+    before: Sequence[float], after: Sequence[float], replica: str = "r1"
+) -> dict[str, dict[str, list[Sample]]]:
     """The series of a replica that has measured ``before``, and then ``after`` within the look-back period."""
     histogram = Histogram("ttft_s")
     for value in before:
@@ -105,6 +107,19 @@ def test_nothing_is_judged_while_settling_or_while_replicas_start() -> None:
     assert (starting.replicas, there.replicas, settling.replicas) == (None, None, None)
     settled = policy.decide(observation(now=1040.0, current=5, target=5, ongoing=9, series=slow), settling.state)
     assert settled.replicas == 8
+
+
+def test_what_a_miss_taught_keeps_replicas_that_are_needed() -> None:
+    policy = Slo(target_s=1.0, settle_s=0)
+    missed = policy.decide(observation(ongoing=9, series=reported([], [1.4] * 100)), {})  # 25 each are too many
+    enough = observation(current=5, target=5, ongoing=9, series=reported([], [0.1] * 100))
+    assert policy.decide(enough, missed.state).replicas is None
+    fewer = observation(current=5, target=5, ongoing=9, series=reported([], [0.1] * 80))
+    assert policy.decide(fewer, missed.state).replicas == 4
+    later = observation(now=5000.0, current=5, target=5, ongoing=9, series=reported([], [0.1] * 100))
+    assert policy.decide(later, missed.state).replicas == 4  # forgotten
+    more = observation(current=5, target=5, ongoing=9, series=reported([], [0.1] * 200))
+    assert policy.decide(more, missed.state).state["able"][0] == 40  # they can do more than that
 
 
 def test_few_values_change_nothing_unless_the_deployment_is_idle() -> None:
@@ -206,9 +221,7 @@ def test_growth_is_limited_and_a_falling_load_is_only_followed() -> None:
     assert rising(policy, -1.0, 61).replicas == 4
 
 
-@given(
-    slope=st.floats(-50, 50), start=st.floats(0, 1000), growth=st.floats(1, 5), horizon=st.floats(1, 600)
-)
+@given(slope=st.floats(-50, 50), start=st.floats(0, 1000), growth=st.floats(1, 5), horizon=st.floats(1, 600))
 def test_a_prediction_lies_between_the_present_need_and_its_limit(
     slope: float, start: float, growth: float, horizon: float
 ) -> None:
@@ -281,7 +294,11 @@ def test_a_full_kv_cache_adds_decoders_and_prompts_add_prefill() -> None:
 def test_each_model_has_its_own_pair_and_a_half_pair_scales_by_itself() -> None:
     policy = PrefillDecode(prefill_ongoing=1, decode_ongoing=1, kv_metric=None, min_ratio=1, max_ratio=1)
     seen = {name: observation(ongoing=n) for name, n in {"Prefill:a": 7, "Decode:a": 1, "Prefill:b": 8}.items()}
-    assert {n: d.replicas for n, d in policy.decide(seen, {}).items()} == {"Prefill:a": 7, "Decode:a": 7, "Prefill:b": 4}
+    assert {n: d.replicas for n, d in policy.decide(seen, {}).items()} == {
+        "Prefill:a": 7,
+        "Decode:a": 7,
+        "Prefill:b": 4,
+    }
 
 
 def test_a_side_at_its_maximum_is_not_asked_for_more() -> None:
