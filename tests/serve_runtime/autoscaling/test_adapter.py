@@ -19,9 +19,9 @@ from serve_runtime.autoscaling import (
     Window,
     application_policy,
     deployment_policy,
+    policies,
 )
 from serve_runtime.autoscaling import application as application_policies
-from serve_runtime.autoscaling import policies
 from serve_runtime.autoscaling.adapter import ApplicationPolicy, DeploymentPolicy
 
 
