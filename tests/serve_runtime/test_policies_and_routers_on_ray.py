@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import yaml
 
 from serve_runtime.autoscaling import Each, QueueDepth, application_policy
 from tests.ray import real_ray
@@ -62,7 +64,7 @@ class Ingress:
 
 prefix = Ingress.bind(Model.bind())
 """
-APPLICATIONS = ("own", "shared", "sticky", "prefix")
+APPLICATIONS = ("own", "shared", "sticky", "prefix", "sleeper", "sessions")
 
 
 def until(probe: Callable[[], Any], head: real_ray.RealRay) -> Any:
@@ -97,6 +99,14 @@ def ask(head: real_ray.RealRay, path: str, body: bytes | None = None, **headers:
     return text
 
 
+def examples() -> Iterator[dict[str, Any]]:
+    """The applications of the example manifests as they are, each at a route of its own."""
+    for name in ("autoscaling-policies", "sticky-routing"):
+        manifest = yaml.safe_load((real_ray.ROOT / "examples" / f"{name}.yaml").read_text())
+        for application in yaml.safe_load(manifest["spec"]["serveConfigV2"])["applications"]:
+            yield {**application, "route_prefix": f"/{application['name']}"}
+
+
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_ray.RealRay]:
     """A head with the four applications, which run."""
@@ -105,9 +115,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_ray.RealRay]
     fast = {f"RAY_SERVE_{who}_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5" for who in ("HANDLE", "REPLICA")}
     with real_ray.running(pythonpath=(path,), env=fast) as ray:
         applications: list[dict[str, Any]] = [
-            {"name": name, "route_prefix": f"/{name}", "import_path": f"applications:{name}"} for name in APPLICATIONS
+            {"name": name, "route_prefix": f"/{name}", "import_path": f"applications:{name}"}
+            for name in APPLICATIONS[:4]
         ]
         applications[1]["autoscaling_policy"] = application_policy(Each(of=QueueDepth(per_replica=2)))
+        applications += examples()
         config = {"http_options": {"port": ray.serve_port}, "applications": applications}
         until(lambda: serve_api(ray, config) is not None, ray)
 
@@ -161,7 +173,7 @@ def test_a_key_sticks_to_its_replica_until_that_is_gone(head: real_ray.RealRay) 
     moved = until(lambda: ask(head, "/sticky", x_user=users[0]), head)
     assert moved != victim
     for user in users:
-        now = until(lambda user=user: ask(head, "/sticky", x_user=user), head)
+        now = until(functools.partial(ask, head, "/sticky", x_user=user), head)
         came = now not in home.values()  # its replacement may have come meanwhile
         assert (now != victim) if home[user] == victim else (now == home[user] or came)
 
@@ -171,3 +183,13 @@ def test_prompts_with_the_same_beginning_go_to_the_same_replica(head: real_ray.R
     home = [ask(head, "/prefix", beginning + b"first question") for beginning in beginnings]
     for question in range(4):
         assert [ask(head, "/prefix", b + f"question {question}".encode()) for b in beginnings] == home
+
+
+def test_the_examples_work_from_their_manifests(head: real_ray.RealRay) -> None:
+    home = {user: json.loads(ask(head, "/sessions", X_User=user))["pid"] for user in ("anna", "ben", "cem", "dora")}
+    for _ in range(3):
+        assert {user: json.loads(ask(head, "/sessions", X_User=user))["pid"] for user in home} == home
+    with ThreadPoolExecutor(6) as clients:
+        list(clients.map(lambda _: ask(head, "/sleeper?seconds=0.1"), range(6)))
+    sleeper = serve_api(head)["applications"]["sleeper"]["deployments"]["Sleeper"]
+    assert 1 <= sleeper["target_num_replicas"] <= 3

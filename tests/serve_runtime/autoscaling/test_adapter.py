@@ -82,7 +82,7 @@ def test_no_change_is_the_target_also_while_replicas_start() -> None:
 def test_metrics_are_looked_at_only_when_a_policy_needs_them() -> None:
     class Lazy(Context):
         @property
-        def raw_metrics(self) -> Any:  # type: ignore[override]
+        def raw_metrics(self) -> Any:
             raise AssertionError("Ray computes this at each call")
 
         @raw_metrics.setter

@@ -252,7 +252,7 @@ class Fixed(Policy):
 
 @given(st.lists(st.none() | replicas, min_size=1, max_size=5), replicas)
 def test_the_largest_wins_and_no_change_counts_as_the_present(wants: list[int | None], target: int) -> None:
-    policy = Max.model_construct(of=[Fixed(wants=want) for want in wants])
+    policy = Max.model_construct(of=[Fixed(wants=want) for want in wants])  # type: ignore[misc]
     first = policy.decide(observation(target=target), {})
     assert first.replicas == max(target if want is None else want for want in wants)
     again = policy.decide(observation(target=target), first.state)

@@ -67,7 +67,9 @@ def test_every_policy_gets_along_with_what_ray_gives(
 
 
 def test_a_prediction_asks_for_the_replicas_sooner(recording: list[tuple[Observation, int]]) -> None:
-    policy, state, first = Predictive(per_replica=2, window_s=10, horizon_s=10, sample_s=0.5), {}, {}
+    policy = Predictive(per_replica=2, window_s=10, horizon_s=10, sample_s=0.5)
+    state: Mapping[str, Any] = {}
+    first: dict[int, float] = {}
     for seen, _ in recording:
         decision = policy.decide(seen, state)
         state = decision.state
