@@ -3,17 +3,22 @@
 Ray pickles the module of a policy's class by value and runs it in its controller, ten times a second, in the loop that
 also replaces dead replicas. So this module is small, takes its settings as JSON, and lets no exception out: what cannot
 be decided stays as it is, and the log says so once a minute. Ray need not be installed to import it.
+
+Wrong settings raise nothing either: Ray 2.60 would log that once, and go on RUNNING as if there were no policy. So they
+are told again and again, and until they are corrected the rule is Ray's own, by ``target_ongoing_requests``.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _STATE = "serve_runtime"
 _COMPLAIN_EVERY_S = 60.0
+_WRONG = "The autoscaling policy of %s has wrong settings, target_ongoing_requests is used instead: %s"
 _FAILED = "The autoscaling policy of %s failed; its replicas stay as they are."
 
 
@@ -35,15 +40,18 @@ class DeploymentPolicy:
     """``policy_function`` of a deployment; ``policy_kwargs`` are ``{"policy": {"type": "queue_depth", ...}}``."""
 
     def __init__(self, policy: Mapping[str, Any]) -> None:
-        """Raises ValueError, which names each setting that is wrong."""
         from serve_runtime.autoscaling.policies import parse  # noqa: PLC0415 (by reference, see the module's text)
 
-        self._policy = parse(policy)
+        self._policy, self._wrong = _parsed(parse, policy)
         self._complains = _Rarely()
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """Ray's protocol: the wanted replicas and the state for the next call."""
         state = context.policy_state.get(_STATE, {})
+        if self._policy is None:
+            if self._complains():
+                logging.getLogger("ray.serve").error(_WRONG, context.deployment_name, self._wrong)
+            return _by_rays_rule(context), {_STATE: state}
         try:
             decision = self._policy.decide(_observation(context, self._policy.metrics()), state)
         except Exception:
@@ -57,15 +65,19 @@ class ApplicationPolicy:
     """``policy_function`` of an application; ``policy_kwargs`` are ``{"policy": {"type": "prefill_decode", ...}}``."""
 
     def __init__(self, policy: Mapping[str, Any]) -> None:
-        """Raises ValueError, which names each setting that is wrong."""
         from serve_runtime.autoscaling.application import parse  # noqa: PLC0415
 
-        self._policy = parse(policy)
+        self._policy, self._wrong = _parsed(parse, policy)
         self._complains = _Rarely()
 
     def __call__(self, contexts: Mapping[Any, Any]) -> tuple[dict[Any, int], dict[Any, dict[str, Any]]]:
         """Ray's protocol: both by deployment. Every deployment is answered; one left out would never scale."""
         states = {key: context.policy_state.get(_STATE, {}) for key, context in contexts.items()}
+        if self._policy is None:
+            if self._complains():
+                logging.getLogger("ray.serve").error(_WRONG, "this application", self._wrong)
+            ruled = {key: _by_rays_rule(context) for key, context in contexts.items()}
+            return ruled, {key: {_STATE: state} for key, state in states.items()}
         try:
             metrics = self._policy.metrics()
             seen = {context.deployment_name: _observation(context, metrics) for context in contexts.values()}
@@ -80,6 +92,20 @@ class ApplicationPolicy:
             {key: _replicas(answer.replicas, contexts[key]) for key, answer in answers.items()},
             {key: {_STATE: answer.state} for key, answer in answers.items()},
         )
+
+
+def _parsed(parse: Callable[[Mapping[str, Any]], Any], policy: Mapping[str, Any]) -> tuple[Any, str]:
+    """The policy, or None and which settings are wrong."""
+    try:
+        return parse(policy), ""
+    except (ValueError, TypeError) as error:
+        return None, str(error)
+
+
+def _by_rays_rule(context: Any) -> int:
+    """Replicas so that each has ``target_ongoing_requests``."""
+    wanted = math.ceil(context.total_num_requests / context.config.get_target_ongoing_requests() - 1e-6)
+    return _replicas(wanted, context)
 
 
 def _observation(context: Any, metrics: frozenset[str]) -> Any:

@@ -9,6 +9,7 @@ these leave its FIFO mixin out: each request gets the replica that was chosen fo
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -29,11 +30,23 @@ class _Router(LocalityMixin, MultiplexMixin, RequestRouter):  # type: ignore[mis
     """From Ray's objects to candidates, and back to ranks of replicas, which Ray tries in order."""
 
     _rng: random.Random
+    _wrong: str = ""
 
     def initialize_state(self, **arguments: Any) -> None:
-        """Ray calls this once with ``request_router_kwargs``. Raises ValueError for those that are wrong."""
+        """Ray calls this once with ``request_router_kwargs``.
+
+        Nothing is raised for wrong ones: in Ray 2.60 the application would be RUNNING and each request would hang.
+        They are logged, and requests are routed by the power of two choices.
+        """
         self._rng = random.Random()
-        self.configure(arguments)
+        try:
+            self.configure(arguments)
+        except ValueError as error:
+            self._wrong = str(error)
+            self.configure({})
+            logging.getLogger("ray.serve").error(
+                "The request router of %s routes by the power of two choices: %s", self._deployment_id, error
+            )
 
     def configure(self, arguments: dict[str, Any]) -> None:
         """Reads the settings of this kind of router."""
@@ -53,7 +66,7 @@ class _Router(LocalityMixin, MultiplexMixin, RequestRouter):  # type: ignore[mis
             choose.Candidate(name, self._replica_queue_len_cache.get(replica.replica_id), replica.routing_stats or {})
             for name, replica in by_id.items()
         ]
-        order = self.order(pending_request, candidates) if pending_request is not None else []
+        order = [] if pending_request is None or self._wrong else self.order(pending_request, candidates)
         ranks = [[by_id[name]] for name in order]
         two = [by_id[name] for name in choose.power_of_two(candidates, self._rng)]
         # Ray asks again at once, without a pause, unless it is told to wait when all of these are full.

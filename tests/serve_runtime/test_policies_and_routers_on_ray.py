@@ -63,8 +63,38 @@ class Ingress:
         return await self._model.remote({"prompt": (await request.body()).decode()})
 
 prefix = Ingress.bind(Model.bind())
+
+@serve.deployment(num_replicas=2, request_router_config=router_config("kv_cache", stats_period_s=0.5), **SMALL)
+class Cached:
+    def record_routing_stats(self):
+        return {"kv_cache_usage": 0.9 if serve.get_replica_context().rank.rank == 0 else 0.1}
+    async def __call__(self, request):
+        return str(serve.get_replica_context().rank.rank)
+
+kv = Cached.bind()
 """
-APPLICATIONS = ("own", "shared", "sticky", "prefix", "sleeper", "sessions")
+APPLICATIONS = ("own", "shared", "sticky", "prefix", "kv", "typo", "sleeper", "sessions")
+
+
+TYPO = {
+    "name": "typo",
+    "route_prefix": "/typo",
+    "import_path": "serve_runtime.quickstart:autoscaling",
+    "autoscaling_policy": {
+        "policy_function": "serve_runtime.autoscaling.adapter:ApplicationPolicy",
+        "policy_kwargs": {"policy": {"type": "each", "of": {"type": "queue_depth", "per_replca": 2}}},
+    },
+    "deployments": [
+        {
+            "name": "Sleeper",
+            "ray_actor_options": {"num_cpus": 0},
+            "request_router_config": {
+                "request_router_class": "serve_runtime.routing.routers:StickyRouter",
+                "request_router_kwargs": {"heder": "x"},
+            },
+        }
+    ],
+}
 
 
 def until(probe: Callable[[], Any], head: real_ray.RealRay) -> Any:
@@ -116,9 +146,10 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real_ray.RealRay]
     with real_ray.running(pythonpath=(path,), env=fast) as ray:
         applications: list[dict[str, Any]] = [
             {"name": name, "route_prefix": f"/{name}", "import_path": f"applications:{name}"}
-            for name in APPLICATIONS[:4]
+            for name in APPLICATIONS[:5]
         ]
         applications[1]["autoscaling_policy"] = application_policy(Each(of=QueueDepth(per_replica=2)))
+        applications.append(TYPO)
         applications += examples()
         config = {"http_options": {"port": ray.serve_port}, "applications": applications}
         until(lambda: serve_api(ray, config) is not None, ray)
@@ -193,3 +224,18 @@ def test_the_examples_work_from_their_manifests(head: real_ray.RealRay) -> None:
         list(clients.map(lambda _: ask(head, "/sleeper?seconds=0.1"), range(6)))
     sleeper = serve_api(head)["applications"]["sleeper"]["deployments"]["Sleeper"]
     assert 1 <= sleeper["target_num_replicas"] <= 3
+
+
+def test_the_replica_with_the_least_used_cache_answers(head: real_ray.RealRay) -> None:
+    until(lambda: {ask(head, "/kv") for _ in range(10)} == {"1"}, head)  # once the stats have come
+
+
+def test_wrong_settings_are_logged_and_requests_are_answered(head: real_ray.RealRay) -> None:
+    assert json.loads(ask(head, "/typo?seconds=0"))["slept"] >= 0
+
+    def logged(kind: str, *words: str) -> bool:
+        logs = (head.temp_dir / "session_latest" / "logs" / "serve").glob(f"{kind}_*.log")
+        return any(all(word in text for word in words) for text in (log.read_text() for log in logs))
+
+    until(lambda: logged("controller", "has wrong settings", "per_replca"), head)
+    until(lambda: logged("proxy", "routes by the power of two choices", "heder"), head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ class Context:
     capacity_adjusted_max_replicas: int = 8
     policy_state: dict[str, Any] = field(default_factory=dict)
     raw_metrics: dict[str, Any] | None = None
+    config: Any = field(default_factory=lambda: SimpleNamespace(get_target_ongoing_requests=lambda: 3.0))
 
 
 def by_adapter(reference: dict[str, Any]) -> Any:
@@ -122,7 +124,15 @@ def test_an_application_keeps_its_replicas_when_its_policy_fails() -> None:
     assert policy({"a": good})[0] == {"a": 5}
 
 
-@pytest.mark.parametrize("adapter", [DeploymentPolicy, ApplicationPolicy])
-def test_wrong_settings_are_refused_when_the_policy_is_made(adapter: type) -> None:
-    with pytest.raises(ValueError, match="type"):
-        adapter({"type": "magic"})
+def test_wrong_settings_are_told_and_until_then_the_rule_is_rays(caplog: pytest.LogCaptureFixture) -> None:
+    contexts = {"a": Context("A", total_num_requests=9.0), "b": Context("B")}
+    with caplog.at_level(logging.ERROR, "ray.serve"):
+        for wrong in ({"type": "magic"}, {"type": "each", "of": {"type": "queue_depth", "per_replca": 4}}, [1]):
+            assert DeploymentPolicy(wrong)(contexts["a"]) == (3, {"serve_runtime": {}})  # type: ignore[arg-type]
+            decisions, states = ApplicationPolicy(wrong)(contexts)  # type: ignore[arg-type]
+            assert decisions == {"a": 3, "b": 1}
+            assert states.keys() == contexts.keys()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 6
+    assert "per_replca" in told[3]
+    assert all("target_ongoing_requests is used instead" in text for text in told)
