@@ -63,7 +63,7 @@ class _Router(LocalityMixin, MultiplexMixin, RequestRouter):  # type: ignore[mis
         allowed = self._of_model(candidate_replicas, pending_request)
         by_id = {replica.replica_id.to_full_id_str(): replica for replica in allowed}
         candidates = [
-            choose.Candidate(name, self._replica_queue_len_cache.get(replica.replica_id), replica.routing_stats or {})
+            choose.Candidate(name, self.replica_queue_len_cache.get(replica.replica_id), replica.routing_stats or {})
             for name, replica in by_id.items()
         ]
         order = [] if pending_request is None or self._wrong else self.order(pending_request, candidates)
@@ -125,7 +125,7 @@ class PrefixRouter(_Router):
 
     def update_replicas(self, replicas: list[Any]) -> None:
         """Ray tells which replicas there are; what went is forgotten."""
-        before = {replica_id.to_full_id_str() for replica_id in self._replica_id_set}
+        before = {replica_id.to_full_id_str() for replica_id in self.curr_replicas}
         super().update_replicas(replicas)
         self._index.forget(before - {replica.replica_id.to_full_id_str() for replica in replicas})
 

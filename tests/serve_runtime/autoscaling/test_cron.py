@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_runtime.autoscaling import cron
@@ -84,6 +84,7 @@ def test_an_unknown_time_zone_is_refused(name: str) -> None:
         cron.zone(name)
 
 
+@settings(deadline=None)
 @given(
     minute=st.sampled_from(["*", "0", "*/7", "5,50", "10-20"]),
     hour=st.sampled_from(["*", "3", "*/5", "22-23"]),
@@ -104,6 +105,7 @@ def test_it_is_the_first_minute_that_matches_each_field(minute: str, hour: str, 
     assert found == candidate
 
 
+@settings(deadline=None)
 @given(
     text=st.sampled_from(["*/15 * * * *", "30 1,2,3 * * *", "0 0 * * *", "59 23 * * sun"]),
     zone=st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "UTC"]),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -54,6 +54,7 @@ def observation(**fields: Any) -> Observation:
 # Queue depth
 
 
+@settings(deadline=None)
 @given(current=replicas, ongoing=loads, per_replica=st.floats(min_value=0.1, max_value=1000))
 def test_queue_depth_is_the_fewest_replicas_that_hold_the_load(
     current: int, ongoing: float, per_replica: float
@@ -129,6 +130,7 @@ def test_few_values_change_nothing_unless_the_deployment_is_idle() -> None:
     assert Slo(target_s=1.0).decide(observation(ongoing=2), {}).replicas is None
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.floats(min_value=0.001, max_value=29.0), min_size=1, max_size=200),
     q=st.floats(min_value=0.01, max_value=0.99),
@@ -186,6 +188,7 @@ def test_the_largest_of_overlapping_windows_counts_and_one_may_pass_midnight() -
     assert [policy.decide(observation(now=now), {}).replicas for now in at.values()] == [0, 9, 2]
 
 
+@settings(deadline=None)
 @given(start=st.integers(1_760_000_000, 1_800_000_000), steps=st.lists(st.integers(-9_000, 90_000), max_size=12))
 def test_what_a_schedule_remembers_never_changes_its_answer(start: int, steps: list[int]) -> None:
     policy = Schedule(windows=[Window.model_validate(WORKDAY)], otherwise=1)
@@ -221,6 +224,7 @@ def test_growth_is_limited_and_a_falling_load_is_only_followed() -> None:
     assert rising(policy, -1.0, 61).replicas == 4
 
 
+@settings(deadline=None)
 @given(slope=st.floats(-50, 50), start=st.floats(0, 1000), growth=st.floats(1, 5), horizon=st.floats(1, 600))
 def test_a_prediction_lies_between_the_present_need_and_its_limit(
     slope: float, start: float, growth: float, horizon: float
@@ -250,6 +254,7 @@ class Fixed(Policy):
         return Decision(self.wants, {"calls": state.get("calls", 0) + 1})
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | replicas, min_size=1, max_size=5), replicas)
 def test_the_largest_wins_and_no_change_counts_as_the_present(wants: list[int | None], target: int) -> None:
     policy = Max.model_construct(of=[Fixed(wants=want) for want in wants])  # type: ignore[misc]
@@ -264,6 +269,7 @@ def test_the_largest_wins_and_no_change_counts_as_the_present(wants: list[int | 
 sides = st.integers(min_value=0, max_value=300)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.floats(0.1, 5), st.floats(1, 8))
 def test_the_ratio_holds_and_no_side_is_ever_lowered(p: int, d: int, least: float, factor: float) -> None:
     policy = PrefillDecode(prefill_ongoing=1, decode_ongoing=1, min_ratio=least, max_ratio=least * factor)

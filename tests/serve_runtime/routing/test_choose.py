@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_runtime.routing import choose
@@ -23,6 +23,7 @@ some_candidates = names.flatmap(
 balances = st.floats(min_value=1, max_value=5)
 
 
+@settings(deadline=None)
 @given(names, st.lists(keys, min_size=1, max_size=30), st.data())
 def test_when_a_replica_goes_only_its_keys_move(ids: set[str], some: list[str], data: st.DataObject) -> None:
     gone = data.draw(st.sampled_from(sorted(ids)))
@@ -31,6 +32,7 @@ def test_when_a_replica_goes_only_its_keys_move(ids: set[str], some: list[str], 
         assert after == [replica for replica in before if replica != gone]
 
 
+@settings(deadline=None)
 @given(names, keys, st.randoms())
 def test_every_router_agrees_whatever_order_it_learnt_replicas_in(ids: set[str], key: str, rng: random.Random) -> None:
     shuffled = sorted(ids)
@@ -49,6 +51,7 @@ def test_keys_are_spread_evenly_and_a_new_replica_takes_its_share_from_all() -> 
     assert all(count < 0.25 * 1000 for count in moved.values())
 
 
+@settings(deadline=None)
 @given(some_candidates, keys, balances)
 def test_the_bound_is_never_exceeded_and_somebody_is_always_below(
     candidates: tuple[Candidate, ...], key: str, balance: float
@@ -64,11 +67,13 @@ def test_the_bound_is_never_exceeded_and_somebody_is_always_below(
         assert len(set(order)) == len(order)
 
 
+@settings(deadline=None)
 @given(some_candidates, keys)
 def test_without_a_bound_a_key_has_all_replicas_in_its_own_order(candidates: tuple[Candidate, ...], key: str) -> None:
     assert choose.sticky(key, candidates, math.inf) == choose.by_hash(key, [c.id for c in candidates])
 
 
+@settings(deadline=None)
 @given(st.lists(keys, min_size=50, max_size=300), st.integers(2, 6), st.sampled_from([1.0, 1.25, 2.0]))
 def test_load_that_only_grows_stays_within_the_bound(some: list[str], count: int, balance: float) -> None:
     """The worst case: no request ever ends, and any number of them have the same key."""
@@ -79,6 +84,7 @@ def test_load_that_only_grows_stays_within_the_bound(some: list[str], count: int
         assert max(load.values()) <= math.ceil(balance * number / count - 1e-9)
 
 
+@settings(deadline=None)
 @given(some_candidates, st.randoms())
 def test_the_power_of_two_choices(candidates: tuple[Candidate, ...], rng: random.Random) -> None:
     load = choose.loads(candidates)
@@ -134,6 +140,7 @@ def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:
     assert choose.by_prefix(one, asked, candidates, 1.5, 0.1) == choose.by_prefix(other, asked, candidates, 1.5, 0.1)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100), st.text(max_size=40), st.text(max_size=40), st.integers(1, 16))
 def test_blocks_are_equal_exactly_as_far_as_texts_are(common: str, left: str, right: str, block: int) -> None:
     index = PrefixIndex(block=block)
@@ -144,6 +151,7 @@ def test_blocks_are_equal_exactly_as_far_as_texts_are(common: str, left: str, ri
         assert equal == same // block
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text("ab", max_size=40), st.sampled_from("xyz")), max_size=60), st.integers(1, 20))
 def test_the_index_keeps_to_its_capacity_and_never_names_a_replica_that_is_gone(
     seen: list[tuple[str, str]], capacity: int
