@@ -9,6 +9,7 @@ these leave its FIFO mixin out: each request gets the replica that was chosen fo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ class _Router(LocalityMixin, MultiplexMixin, RequestRouter):  # type: ignore[mis
 
     _rng: random.Random
     _wrong: str = ""
+    _told: bool = False
 
     def initialize_state(self, **arguments: Any) -> None:
         """Ray calls this once with ``request_router_kwargs``.
@@ -66,13 +68,23 @@ class _Router(LocalityMixin, MultiplexMixin, RequestRouter):  # type: ignore[mis
             choose.Candidate(name, self.replica_queue_len_cache.get(replica.replica_id), replica.routing_stats or {})
             for name, replica in by_id.items()
         ]
-        order = [] if pending_request is None or self._wrong else self.order(pending_request, candidates)
+        order = [] if pending_request is None or self._wrong else self._order(pending_request, candidates)
         ranks = [[by_id[name]] for name in order]
         two = [by_id[name] for name in choose.power_of_two(candidates, self._rng)]
         # Ray asks again at once, without a pause, unless it is told to wait when all of these are full.
         if pending_request is not None:
             pending_request.routing_context.should_backoff = True
         return [*ranks, two]
+
+    def _order(self, pending: Any, candidates: Sequence[choose.Candidate]) -> list[str]:
+        """No preference for a request that cannot be read: an exception here would leave it waiting for ever."""
+        try:
+            return self.order(pending, candidates)
+        except Exception:
+            if not self._told:
+                self._told = True
+                logging.getLogger("ray.serve").exception("A request could not be read; such are routed by load.")
+            return []
 
     def _of_model(self, replicas: list[Any], pending: Any) -> list[Any]:
         """Those that have the multiplexed model of the request, as far as Ray's rules want that."""
@@ -120,7 +132,11 @@ class PrefixRouter(_Router):
 
     def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:  # noqa: ARG002
         """Ray tells where a request went, which may be another replica than the first choice."""
-        if (text := requests.prompt([*pending_request.args, *pending_request.kwargs.values()])) is not None:
+        with contextlib.suppress(Exception):  # told by _order already
+            self._record(pending_request, replica_id)
+
+    def _record(self, pending: Any, replica_id: Any) -> None:
+        if (text := requests.prompt([*pending.args, *pending.kwargs.values()])) is not None:
             self._index.record(self._index.blocks(text), replica_id.to_full_id_str())
 
     def update_replicas(self, replicas: list[Any]) -> None:

@@ -55,11 +55,18 @@ class Model:
     async def __call__(self, request):
         return me()
 
+class Odd:
+    @property
+    def prompt(self):
+        raise RuntimeError("no prompt")
+
 @serve.deployment(**SMALL)
 class Ingress:
     def __init__(self, model):
         self._model = model
     async def __call__(self, request):
+        if "odd" in request.query_params:
+            return await self._model.remote(Odd())
         return await self._model.remote({"prompt": (await request.body()).decode()})
 
 prefix = Ingress.bind(Model.bind())
@@ -214,6 +221,10 @@ def test_prompts_with_the_same_beginning_go_to_the_same_replica(head: real_ray.R
     home = [ask(head, "/prefix", beginning + b"first question") for beginning in beginnings]
     for question in range(4):
         assert [ask(head, "/prefix", b + f"question {question}".encode()) for b in beginnings] == home
+
+
+def test_a_prompt_that_no_router_can_read_is_answered(head: real_ray.RealRay) -> None:
+    assert ask(head, "/prefix?odd=1", b"")
 
 
 def test_the_examples_work_from_their_manifests(head: real_ray.RealRay) -> None:
