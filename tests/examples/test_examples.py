@@ -30,10 +30,12 @@ def rayservice(path: Path) -> dict[str, Any]:
 
 def test_there_are_examples() -> None:
     assert [path.stem for path in EXAMPLES] == [
+        "autoscaling-policies",
         "autoscaling",
         "gcs-fault-tolerance",
         "gpu-workers",
         "quickstart",
+        "sticky-routing",
         "token-auth",
     ]
 
