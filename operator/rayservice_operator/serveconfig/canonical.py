@@ -18,7 +18,8 @@ import yaml
 
 from rayservice_operator.core.findings import Path, Position
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.serveconfig.yamltext import YamlError, compose, construct, position_of
+from rayservice_operator.serveconfig.yamltext import YamlError, compose, position_of
+from rayservice_operator.serveconfig.yamlvalues import construct
 
 FIELD: Final = "spec.serveConfigV2"
 

@@ -20,12 +20,11 @@ from rayservice_operator.serveconfig.yamltext import (
     YamlError,
     compose,
     compose_all,
-    construct,
-    entry,
     lines,
     place,
     position_of,
 )
+from rayservice_operator.serveconfig.yamlvalues import construct, entry
 
 MAX_FILE_BYTES: Final = 3 << 19
 """Longest file, 1.5 MiB: what etcd takes as one object at the most."""

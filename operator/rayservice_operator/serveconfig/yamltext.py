@@ -1,16 +1,14 @@
-"""YAML as Kubernetes reads it, with limits: from text to nodes that know their place, and from nodes to plain JSON.
+"""YAML as Kubernetes reads it, with limits: from text to nodes that know their place.
 
-Scalars are read as KubeRay reads them (YAML 1.1 booleans, ``1e9`` is a number, a date is a string), because the same
-manifest must mean the same thing; keys become strings as they do in JSON. Text that grows without bounds when its
-aliases are written out, or that nests without end, is refused before anything of that size is built.
+Scalars are told apart as KubeRay does it (YAML 1.1 booleans, ``1e9`` is a number, a date is a string), because the
+same manifest must mean the same thing. :mod:`yamlvalues` makes plain JSON of the nodes. Text that grows without
+bounds when its aliases are written out, or that nests without end, is refused before anything of that size is built.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -39,26 +37,24 @@ def position_of(mark: Any) -> Position:
     return Position(mark.line + 1, mark.column + 1)
 
 
-# -- from text to nodes --------------------------------------------------------------------------------------------
-
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_NULL: Final = "tag:yaml.org,2002:null"
-_BOOL: Final = "tag:yaml.org,2002:bool"
-_INT: Final = "tag:yaml.org,2002:int"
-_FLOAT: Final = "tag:yaml.org,2002:float"
-_STR: Final = "tag:yaml.org,2002:str"
-_MERGE: Final = "tag:yaml.org,2002:merge"
-_MAP: Final = "tag:yaml.org,2002:map"
-_SEQ: Final = "tag:yaml.org,2002:seq"
+TAG_NULL: Final = "tag:yaml.org,2002:null"
+TAG_BOOL: Final = "tag:yaml.org,2002:bool"
+TAG_INT: Final = "tag:yaml.org,2002:int"
+TAG_FLOAT: Final = "tag:yaml.org,2002:float"
+TAG_STR: Final = "tag:yaml.org,2002:str"
+TAG_MERGE: Final = "tag:yaml.org,2002:merge"
+TAG_MAP: Final = "tag:yaml.org,2002:map"
+TAG_SEQ: Final = "tag:yaml.org,2002:seq"
 
 _RESOLVERS: Final[tuple[tuple[str, str, str], ...]] = (
-    (_NULL, r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    (_BOOL, r"^(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$", "tTfFyYnNoO"),
-    (_INT, r"^[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$", "-+0123456789"),
-    (_FLOAT, r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    (_FLOAT, r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
-    (_MERGE, r"^<<$", "<"),
+    (TAG_NULL, r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    (TAG_BOOL, r"^(?:true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF)$", "tTfFyYnNoO"),
+    (TAG_INT, r"^[-+]?(?:0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)$", "-+0123456789"),
+    (TAG_FLOAT, r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    (TAG_FLOAT, r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
+    (TAG_MERGE, r"^<<$", "<"),
 )
 
 
@@ -271,120 +267,3 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
             yield value
     elif isinstance(node, yaml.SequenceNode):
         yield from node.value
-
-
-# -- from nodes to plain JSON --------------------------------------------------------------------------------------
-
-
-def construct(node: yaml.Node) -> Any:
-    """Plain JSON of a node. Raises YamlError for duplicate keys, keys that are no scalars, and tags that JSON lacks."""
-    if isinstance(node, yaml.MappingNode) and node.tag == _MAP:
-        return _construct_mapping(node)
-    if isinstance(node, yaml.SequenceNode) and node.tag == _SEQ:
-        return [construct(child) for child in node.value]
-    if isinstance(node, yaml.ScalarNode):
-        return _construct_scalar(node)
-    raise _wrong_tag(node)
-
-
-def _wrong_tag(node: yaml.Node) -> YamlError:
-    return YamlError(f"has a value of type {node.tag}", "Use plain JSON types only", position_of(node.start_mark))
-
-
-def _construct_mapping(node: yaml.MappingNode) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    merged: list[dict[str, Any]] = []
-    for key_node, value_node in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise YamlError("has a key that is a list or mapping", "Use a string", position_of(key_node.start_mark))
-        if key_node.tag == _MERGE:
-            merged.extend(construct(source) for source in merge_sources(value_node))
-            continue
-        key = key_text(key_node)
-        if key in result:
-            raise YamlError(f"has the key {key!r} twice", "Remove one of them", position_of(key_node.start_mark))
-        result[key] = construct(value_node)
-    for source in merged:  # own keys win, then the first source named
-        for key, value in source.items():
-            result.setdefault(key, value)
-    return result
-
-
-def merge_sources(node: yaml.Node) -> list[yaml.MappingNode]:
-    """The mappings that a ``<<`` names, the first one wins. Raises YamlError for anything else."""
-    sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    if not all(isinstance(source, yaml.MappingNode) for source in sources):
-        where = position_of(node.start_mark)
-        raise YamlError("has `<<` with something that is no mapping", "Merge mappings", where)
-    return list(sources)
-
-
-def entry(node: yaml.MappingNode, key: str) -> tuple[yaml.Node, yaml.Node] | None:
-    """The nodes of a key and its value; own keys win over those that ``<<`` brings in."""
-    sources: list[yaml.MappingNode] = []
-    for key_node, value_node in node.value:
-        if key_node.tag == _MERGE:
-            sources.extend(merge_sources(value_node))
-        elif key_text(key_node) == key:
-            return key_node, value_node
-    return next((found for source in sources if (found := entry(source, key)) is not None), None)
-
-
-def key_text(node: yaml.ScalarNode) -> str:
-    """The key as JSON has it: ``1`` and ``true`` are names like any other, as written. Raises YamlError."""
-    value = _construct_scalar(node)
-    if value is None:
-        raise YamlError("has an empty key", "Name it", position_of(node.start_mark))
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _construct_scalar(node: yaml.ScalarNode) -> Any:
-    convert = _SCALARS.get(node.tag)
-    if convert is None:
-        raise _wrong_tag(node)
-    where = position_of(node.start_mark)
-    try:
-        value = convert(node.value)
-    except ValueError:
-        short_tag = node.tag.rpartition(":")[2]
-        raise YamlError(f"{_shortened(node.value)!r} is no {short_tag}", "Correct it", where) from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise YamlError(f"{node.value!r} cannot be written as JSON", "Use a finite number", where)
-    return value
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def _to_bool(text: str) -> bool:
-    try:
-        return _BOOLS[text.lower()]
-    except KeyError:
-        raise ValueError(text) from None
-
-
-def _to_int(text: str) -> int:
-    digits = text.replace("_", "").lower()
-    sign = -1 if digits.startswith("-") else 1
-    digits = digits.lstrip("+-")
-    for prefix, base in (("0b", 2), ("0o", 8), ("0x", 16)):
-        if digits.startswith(prefix):
-            return sign * int(digits[2:], base)
-    return sign * int(digits, 8 if len(digits) > 1 and digits.startswith("0") else 10)
-
-
-def _to_float(text: str) -> float:
-    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_BOOLS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-
-_SCALARS: Final[dict[str, Callable[[str], Any]]] = {
-    _NULL: lambda _text: None,
-    _BOOL: _to_bool,
-    _INT: _to_int,
-    _FLOAT: _to_float,
-    _STR: str,
-    _MERGE: str,
-}

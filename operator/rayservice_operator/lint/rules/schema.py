@@ -13,7 +13,7 @@ from rayservice_operator.core.findings import Finding, Path, Severity
 from rayservice_operator.lint.reading import Map, as_map
 from rayservice_operator.lint.rule import Rule
 from rayservice_operator.lint.subject import Subject
-from rayservice_operator.serveconfig import check
+from rayservice_operator.serveconfig import check, rules
 
 
 def findings(subject: Subject, ray_version: str | None) -> Iterator[Finding]:
@@ -47,7 +47,7 @@ def _options(data: Map, path: Path, ray_version: str | None) -> Iterator[Finding
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        check.UNKNOWN_KEY,
+        rules.UNKNOWN_KEY,
         Severity.WARNING,
         "A key that Ray does not know",
         "Ray ignores it without a word in most places: the service runs, only not as written. Where Ray refuses it, "
@@ -56,7 +56,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "deployments:\n  - name: A\n    max_replica_per_node: 1   # max_replicas_per_node",
     ),
     Rule(
-        check.NEWER_FIELD,
+        rules.NEWER_FIELD,
         Severity.WARNING,
         "A field that the cluster's version of Ray does not know yet",
         "The version in rayVersion ignores it, or refuses the config.",
@@ -64,7 +64,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "rayVersion: 2.46.0   # and max_surge_percent: 50",
     ),
     Rule(
-        check.DEPRECATED_FIELD,
+        rules.DEPRECATED_FIELD,
         Severity.WARNING,
         "A field that is to go",
         "It works in this version, and may not in the next.",
@@ -72,7 +72,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "autoscaling_config: {smoothing_factor: 0.5}",
     ),
     Rule(
-        check.CONVERTED_VALUE,
+        rules.CONVERTED_VALUE,
         Severity.WARNING,
         "A value of another type, which Ray converts",
         "It works by luck, and newer versions of Ray refuse it.",
@@ -80,7 +80,7 @@ RULES: Final[tuple[Rule, ...]] = (
         'num_replicas: "2"',
     ),
     Rule(
-        check.WRONG_TYPE,
+        rules.WRONG_TYPE,
         Severity.ERROR,
         "A value of a type that Ray refuses",
         "Ray answers with HTTP 400, and nothing changes.",
@@ -88,7 +88,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "max_queued_requests: many",
     ),
     Rule(
-        check.BAD_VALUE,
+        rules.BAD_VALUE,
         Severity.ERROR,
         "A value that Ray refuses, by itself or together with others",
         "Ray answers with HTTP 400 or 500 and nothing changes, or the deployment fails whatever the code is.",
@@ -96,7 +96,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "num_replicas: 2\nautoscaling_config: {max_replicas: 4}   # one or the other",
     ),
     Rule(
-        check.MISSING_FIELD,
+        rules.MISSING_FIELD,
         Severity.ERROR,
         "A field that has to be there is not",
         "Ray answers with HTTP 400, and nothing changes.",
