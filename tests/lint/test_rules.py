@@ -180,7 +180,7 @@ def test_what_is_corrected_has_no_finding(name: str, changes: list[Change]) -> N
             ["threshold-below-cold-start"],
         ),
         ("grace", [("terminationGracePeriodSeconds: 10", "terminationGracePeriodSeconds: 39")], ["grace-too-short"]),
-        ("gpus-none", [("num_gpus: 1", 'num_gpus: "inf"')], ["bad-value"]),
+        ("gpus-none", [("num_gpus: 1", 'num_gpus: "inf"')], ["converted-value", "bad-value"]),
     ],
 )
 def test_where_a_rule_begins(name: str, changes: list[Change], expected: list[str]) -> None:
