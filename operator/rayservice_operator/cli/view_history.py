@@ -131,14 +131,15 @@ def _walk(before: Any, after: Any, path: str) -> Iterator[Change]:
         for key in dict.fromkeys((*before, *after)):
             yield from _walk(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
         return
-    if isinstance(before, list) and isinstance(after, list):
-        named = _by_name(before), _by_name(after)
-        if all(named) and all(isinstance(n, dict) for n in named):
+    if isinstance(before, list | None) and isinstance(after, list | None):
+        old, new = before or [], after or []
+        named = _by_name(old), _by_name(new)
+        if len(named[0]) == len(old) and len(named[1]) == len(new):
             for key in dict.fromkeys((*named[0], *named[1])):
                 yield from _walk(named[0].get(key), named[1].get(key), f"{path}[{key}]")
             return
-        if len(before) == len(after):
-            for index, pair in enumerate(zip(before, after, strict=True)):
+        if len(old) == len(new):
+            for index, pair in enumerate(zip(old, new, strict=True)):
                 yield from _walk(*pair, f"{path}[{index}]")
             return
     yield Change(path, _short(before), _short(after))
@@ -157,6 +158,8 @@ def _short(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, dict):
+        if value.keys() == {"name", "value"}:  # as in env
+            return _short(value["value"])
         return "{…}" if value else "{}"
     if isinstance(value, list):
         return f"[{len(value)} items]"
