@@ -63,7 +63,7 @@ def of(cls: type[Any], args: PredictorArgs) -> Contract:
         raise ContractError(f"predictor: {name}.close must not be async: it is called where no event loop is")
     item, result = _types(one, batch, stream)
     accepts: tuple[Kind, ...] = tuple(args.accepts or (("bytes",) if item is bytes else ("json", "form")))
-    if item is not Any and item is not bytes and "bytes" in accepts and _schema_of(item) is None:
+    if item is not Any and item is not bytes and "bytes" in accepts:
         raise ContractError(f"accepts: bytes reach {name} as they are, but it takes {item!r}")
     for model, extra in (args.models.known if args.models else {"": {}}).items():
         _check_constructor(cls, args, model, extra)

@@ -42,7 +42,7 @@ class _Use:
 class Predictor:
     """One replica. ``args`` have passed :func:`build`, on a machine with the same code."""
 
-    async def __init__(self, args: PredictorArgs) -> None:
+    async def __init__(self, args: PredictorArgs) -> None:  # type: ignore[misc] # Ray Serve awaits it
         """Raises what the predictor's constructor raises; Ray Serve tries three times."""
         self._args = args
         self._contract = contracts.of(resolve_class(args.predictor, field="predictor"), args)

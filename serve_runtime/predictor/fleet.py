@@ -55,7 +55,8 @@ class Fleet:
         """What is in memory."""
         if self._args.models is None:
             return [self._only] if self._only else []
-        wrapper = getattr(self._multiplexed, "__serve_multiplex_wrapper", None)
+        # Ray Serve keeps its cache on the function that it wraps, from the first call on.
+        wrapper = getattr(self._multiplexed.__wrapped__, "__serve_multiplex_wrapper", None)
         return list(wrapper.models.values()) if wrapper else []
 
     def label(self, model: str) -> str:

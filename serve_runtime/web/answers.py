@@ -19,7 +19,7 @@ Form: TypeAlias = Literal["sse", "lines", "raw"]
 
 def request_id(request: Request) -> str:
     """The caller's id, or the one that Ray Serve's proxy gave; the same is in the answer's header and in the logs."""
-    return request.headers.get(REQUEST_ID, "")
+    return str(request.headers.get(REQUEST_ID, ""))
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -75,7 +75,7 @@ def form_of(accept: str) -> Form:
     raise NotAcceptable("streams come as text/event-stream, application/x-ndjson or application/octet-stream")
 
 
-class StreamedAnswer(StreamingResponse):
+class StreamedAnswer(StreamingResponse):  # type: ignore[misc] # an Any where Ray is not installed
     """A stream that tells ``ended`` once, whether it came to its end, failed, or the client went away."""
 
     def __init__(self, items: AsyncIterator[bytes], ended: Callable[[], Any], media_type: str) -> None:

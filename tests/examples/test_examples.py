@@ -28,11 +28,18 @@ def rayservice(path: Path) -> dict[str, Any]:
     return found
 
 
+def sources(module: str) -> list[Path]:
+    """The files of a module or of a package, whose parts hold its deployments."""
+    path = ROOT / module.replace(".", "/")
+    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
 def test_there_are_examples() -> None:
     assert [path.stem for path in EXAMPLES] == [
         "autoscaling",
         "gcs-fault-tolerance",
         "gpu-workers",
+        "predictor",
         "quickstart",
         "token-auth",
     ]
@@ -50,12 +57,13 @@ def test_an_example_names_an_application_that_exists(path: Path) -> None:
     assert config is not None
     for _, application in config.applications():
         module, _, variable = application["import_path"].partition(":")
-        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        nodes = [node for file in sources(module) for node in ast.parse(file.read_text()).body]
         variables = {
-            t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+            t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
         }
-        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-        assert variable in variables
+        builders = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+        assert variable in variables | builders
         assert {d["name"] for d in application["deployments"]} <= classes
 
 
