@@ -272,7 +272,8 @@ def test_a_new_user_config_is_used_by_the_replica_that_is_there(live: Live, mark
 def test_what_cannot_start_says_why(live: Live, marks: Path, change: dict[str, Any], told: str) -> None:
     def message() -> str:
         state = live.states()["wrong"]
-        return str(state["message"]) if state["status"] == "DEPLOY_FAILED" else ""
+        own = [each["message"] for each in state["deployments"].values()]
+        return " ".join([state["message"], *own]) if state["status"] == "DEPLOY_FAILED" else ""
 
     live.put([*applications(marks, slope=5.0), {**application("wrong", "Linear"), "args": change}])
     until(message, live.ray)
