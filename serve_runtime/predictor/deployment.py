@@ -23,7 +23,7 @@ from serve_runtime.predictor.args import PredictorArgs, UserConfig
 from serve_runtime.predictor.batches import Outcome
 from serve_runtime.predictor.engine import Engine, Job, value_of
 from serve_runtime.predictor.fleet import Fleet
-from serve_runtime.predictor.loaded import Loaded
+from serve_runtime.predictor.loaded import Loaded, RetiredError
 from serve_runtime.predictor.meters import Meters
 from serve_runtime.web import answers
 from serve_runtime.web.bodies import Reader
@@ -172,7 +172,7 @@ class Predictor:
         before, self._config = self._config, config
         try:
             for loaded in self._fleet.loaded():
-                with loaded.lease() as predictor:
+                with contextlib.suppress(RetiredError), loaded.lease() as predictor:
                     await self._configure(predictor)
         except BaseException:
             self._config = before
@@ -183,8 +183,13 @@ class Predictor:
             self._batched.set_batch_wait_timeout_s(first.wait_s if now.wait_s is None else now.wait_s)
 
     async def _configure(self, predictor: Any) -> None:
-        if self._config.predictor is not None:
-            await self._engine.call(predictor.reconfigure, self._config.predictor)
+        """Hands the present config over, and again if it has changed meanwhile: a model that is being loaded is not
+        among those that :meth:`reconfigure` goes through.
+        """
+        while (config := self._config).predictor is not None:
+            await self._engine.call(predictor.reconfigure, config.predictor)
+            if config is self._config:
+                return
 
     async def check_health(self) -> None:
         """Asks each model. Raises RuntimeError when none is well: then another replica may do better."""

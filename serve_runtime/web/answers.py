@@ -118,10 +118,13 @@ def as_refusal(
 ) -> Refusal:
     """What the caller is told of an exception; what is not the caller's mistake is logged."""
     if isinstance(error, Refusal):
-        if error.status >= 500:
+        if isinstance(error, Unavailable):
+            # No traceback: it was said with intent, and as often as there are requests.
+            _LOG.warning("%s is not available: %s", what, error.message)
+            if error.retry_after_s is None:
+                error.retry_after_s = retry_after_s
+        elif error.status >= 500:
             log_failure(error, what)
-        if isinstance(error, Unavailable) and error.retry_after_s is None:
-            error.retry_after_s = retry_after_s
         return error
     if isinstance(error, caller_errors):
         return BadInput(str(error) or type(error).__name__)

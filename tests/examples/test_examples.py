@@ -39,6 +39,7 @@ def test_there_are_examples() -> None:
         "autoscaling",
         "gcs-fault-tolerance",
         "gpu-workers",
+        "pipeline",
         "predictor",
         "quickstart",
         "token-auth",
@@ -64,7 +65,8 @@ def test_an_example_names_an_application_that_exists(path: Path) -> None:
         builders = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
         classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
         assert variable in variables | builders
-        assert {d["name"] for d in application["deployments"]} <= classes
+        steps = application.get("args", {}).get("steps", {})  # each of a pipeline's is a deployment
+        assert {d["name"] for d in application["deployments"]} <= classes | set(steps)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
+
 from tests.ray import real_ray
 
 
@@ -89,6 +91,13 @@ class Live:
         """What this node exports now."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ray.metrics_port}/metrics", timeout=30) as got:
             return str(got.read().decode())
+
+
+def example(name: str) -> dict[str, Any]:
+    """The application of a manifest in examples/, with its name as its route."""
+    (service,) = yaml.safe_load_all((real_ray.ROOT / "examples" / f"{name}.yaml").read_text())
+    (found,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    return {**found, "name": f"example-{name}", "route_prefix": f"/example-{name}"}
 
 
 def until(probe: Callable[[], Any], ray: real_ray.RealRay) -> None:

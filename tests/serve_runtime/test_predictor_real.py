@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.ray import real_ray
-from tests.serve_runtime.live import Answer, Live, until
+from tests.serve_runtime.live import Answer, Live, example, until
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(150)]
 
@@ -56,6 +56,7 @@ def applications(marks: Path, slope: float = 2.0) -> list[dict[str, Any]]:
         ),
         application("many", "Named", init={"marks": str(marks)}, models=many),
         application("raw", "Raw"),
+        example("predictor"),
     ]  # fmt: skip
 
 
@@ -140,6 +141,12 @@ def test_requests_are_computed_together_and_only_those_at_fault_are_refused(live
     mixed = together(live, "/batched/predict", [1, -2, 3, 4])
     assert [each.status for each in mixed] == [200, 422, 200, 200]
     assert [each.json["item"] for each in mixed if each.status == 200] == [1, 3, 4]
+
+
+def test_the_example_does_what_it_says(live: Live) -> None:
+    assert live.ask("POST", "/example-predictor/predict", "good and cheap").json == {"score": 1.5}
+    events = live.ask("POST", "/example-predictor/stream", "good and").body.split(b"\n\n")
+    assert events[:2] == [b'data: {"word":"good","score":1.0}', b'data: {"word":"and","score":1.0}']
 
 
 def test_a_stream_comes_in_the_form_that_is_accepted(live: Live) -> None:
