@@ -116,9 +116,7 @@ class Pipeline:
         outcome, at = "ok", ""
         self._in_flight += 1
         try:
-            body = self._reader.read(
-                request.headers.get("content-type", ""), await answers.read_body(request, self._args.max_body_bytes)
-            )
+            body = await answers.read_item(request, self._reader, self._args.max_body_bytes)
             async with asyncio.timeout(self._args.timeout_s):
                 found = await run(self._plan, body, self._call, max_fan_out=self._args.max_fan_out)
             single = self._plan.output[0] if len(self._plan.output) == 1 else None

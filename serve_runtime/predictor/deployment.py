@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,9 +127,7 @@ class Predictor:
         outcome, label = "ok", self._fleet.label(asked)
         self._in_flight += 1
         try:
-            item = self._reader.read(
-                request.headers.get("content-type", ""), await answers.read_body(request, self._args.max_body_bytes)
-            )
+            item = await answers.read_item(request, self._reader, self._args.max_body_bytes)
             loaded = await self._fleet.take(asked)
             label = self._fleet.label(loaded.model)
             use = _Use(loaded, item)
@@ -280,7 +279,7 @@ async def _illness(loaded: Loaded) -> str:
     if check is None:
         return ""
     try:
-        await (check() if asyncio.iscoroutinefunction(check) else asyncio.to_thread(check))
+        await (check() if inspect.iscoroutinefunction(check) else asyncio.to_thread(check))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

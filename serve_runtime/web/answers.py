@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal, TypeAlias
@@ -10,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from serve_runtime.errors import BadInput, DeadlineExceeded, Failed, NotAcceptable, Refusal, TooLarge, Unavailable
-from serve_runtime.web.bodies import write_event, write_json
+from serve_runtime.web.bodies import Reader, write_event, write_json
 
 _LOG = logging.getLogger("ray.serve")
 REQUEST_ID: Final = "x-request-id"
+LARGE: Final = 256 * 1024
+"""Bytes of a body that take about a millisecond to read."""
 Form: TypeAlias = Literal["sse", "lines", "raw"]
 
 
@@ -35,6 +38,18 @@ async def read_body(request: Request, limit: int) -> bytes:
             raise too_large
         parts.append(part)
     return b"".join(parts)
+
+
+async def read_item(request: Request, reader: Reader, limit: int) -> Any:
+    """What the body means. Large ones are read in a thread, since others' requests wait for the event loop meanwhile.
+
+    Raises TooLarge and what :meth:`Reader.read` raises.
+    """
+    raw = await read_body(request, limit)
+    content_type = request.headers.get("content-type", "")
+    if len(raw) <= LARGE:
+        return reader.read(content_type, raw)
+    return await asyncio.to_thread(reader.read, content_type, raw)
 
 
 def result(value: Any, media_type: str) -> Response:

@@ -101,6 +101,8 @@ def test_json_and_forms_are_read_by_the_type_that_predict_takes(live: Live) -> N
     assert form.json == {"y": 12.0}
     raw = live.ask("POST", "/raw/predict", b"\x00\xffab", content_type="application/octet-stream")
     assert (raw.body, raw.headers["content-type"]) == (b"ba\xff\x00", "application/octet-stream")
+    large = bytes(1_000_000)
+    assert live.ask("POST", "/raw/predict", large, content_type="application/octet-stream").body == large
 
 
 @pytest.mark.parametrize(
