@@ -21,6 +21,7 @@ from serve_runtime.errors import Refusal, UnknownModel
 from serve_runtime.predictor import contract as contracts
 from serve_runtime.predictor import http
 from serve_runtime.predictor.args import PredictorArgs, UserConfig
+from serve_runtime.predictor.batcher import Batcher
 from serve_runtime.predictor.batches import Outcome
 from serve_runtime.predictor.engine import Engine, Job, value_of
 from serve_runtime.predictor.fleet import Fleet
@@ -54,13 +55,11 @@ class Predictor:
         self._engine = Engine(self._contract, self._pool, self._caller_errors, self._note)
         self._config = UserConfig()
         self._in_flight = 0
-        self._batched: Any = None
-        if args.batching:
-            self._batched = serve.batch(
-                max_batch_size=args.batching.max_batch_size,
-                batch_wait_timeout_s=args.batching.wait_s,
-                max_concurrent_batches=args.batching.max_concurrent_batches,
-            )(self._batch_function())
+        self._batcher: Batcher[Job, Outcome] | None = None
+        if batching := args.batching:
+            self._batcher = Batcher(
+                self._engine.batch, batching.max_batch_size, batching.wait_s, batching.max_concurrent_batches
+            )
         self._fleet = Fleet(args, self._contract, self._pool, self._load_noted, self._configure)
         await self._fleet.start()
 
@@ -74,10 +73,10 @@ class Predictor:
         """``POST /predict``."""
         async with self._answering(request) as use:
             async with asyncio.timeout(self._args.timeout_s):
-                if self._batched is None:
+                if self._batcher is None:
                     value = await self._engine.one(use.loaded, use.item)
                 else:
-                    value = value_of(await self._batched(Job(use.loaded, use.item)))
+                    value = value_of(await self._batcher.submit(Job(use.loaded, use.item)))
             return answers.result(value, self._args.media_type)
 
     async def stream(self, request: Request) -> Response:
@@ -150,12 +149,6 @@ class Predictor:
     def _refusal(self, error: Exception) -> Refusal:
         return answers.as_refusal(error, self._caller_errors, self._args.retry_after_s, "the prediction")
 
-    def _batch_function(self) -> Any:
-        async def predict_batch(jobs: list[Job]) -> list[Outcome]:
-            return await self._engine.batch(jobs)
-
-        return predict_batch
-
     # What Ray Serve asks.
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -166,7 +159,7 @@ class Predictor:
             raise ValueError(f"user_config of the deployment Predictor: {error}") from None
         if config.predictor is not None and not hasattr(self._contract.cls, "reconfigure"):
             raise ValueError(f"user_config.predictor: {self._args.predictor} has no reconfigure(config)")
-        if self._batched is None and config.batching != UserConfig().batching:
+        if self._batcher is None and config.batching != UserConfig().batching:
             raise ValueError("user_config.batching: batching is off; args.batching turns it on, with a restart")
         before, self._config = self._config, config
         try:
@@ -176,10 +169,10 @@ class Predictor:
         except BaseException:
             self._config = before
             raise
-        if self._args.batching and self._batched is not None:
+        if self._args.batching and self._batcher is not None:
             now, first = config.batching, self._args.batching
-            self._batched.set_max_batch_size(now.max_batch_size or first.max_batch_size)
-            self._batched.set_batch_wait_timeout_s(first.wait_s if now.wait_s is None else now.wait_s)
+            self._batcher.max_batch_size = now.max_batch_size or first.max_batch_size
+            self._batcher.wait_s = first.wait_s if now.wait_s is None else now.wait_s
 
     async def _configure(self, predictor: Any) -> None:
         """Hands the present config over, and again if it has changed meanwhile: a model that is being loaded is not
@@ -201,8 +194,9 @@ class Predictor:
             raise RuntimeError(f"no model is well: {reasons}")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """For autoscaling policies: requests in this replica, streams included."""
-        return {"in_flight": float(self._in_flight)}
+        """For autoscaling policies: requests in this replica, streams included, and those in no batch yet."""
+        waiting = self._batcher.waiting if self._batcher else 0
+        return {"in_flight": float(self._in_flight), "waiting": float(waiting)}
 
     def record_routing_stats(self) -> dict[str, Any]:
         """For request routers."""

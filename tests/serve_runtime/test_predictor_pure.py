@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from typing import Any
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from serve_runtime.errors import BadInput, Failed, MalformedInput, NoModelNamed, Unavailable, UnknownModel
 from serve_runtime.predictor import PredictorArgs, batches, contract
 from serve_runtime.predictor.args import Models
+from serve_runtime.predictor.batcher import Batcher
 from serve_runtime.predictor.batches import Outcome
 from serve_runtime.predictor.catalog import Catalog
 from serve_runtime.predictor.loaded import Loaded, RetiredError
@@ -200,6 +202,66 @@ async def test_results_that_are_not_one_for_each_fail_all_with_the_reason(result
 
     outcomes = await batches.compute([1, 2], call, lambda _error: False)
     assert [type(each.error) for each in outcomes] == [Failed, Failed]
+
+
+@given(st.integers(1, 8), st.integers(1, 3), st.lists(st.booleans(), min_size=1, max_size=30))
+async def test_batches_are_cut_when_they_can_be_computed(size: int, concurrent: int, leaves: list[bool]) -> None:
+    running, seen = 0, []
+    gate = asyncio.Event()
+
+    async def compute(jobs: list[int]) -> list[int]:
+        nonlocal running
+        running += 1
+        assert running <= concurrent
+        seen.append(jobs)
+        await gate.wait()
+        running -= 1
+        return [job * 2 for job in jobs]
+
+    batcher: Batcher[int, int] = Batcher(compute, size, 0.0, concurrent)
+    tasks = [asyncio.create_task(batcher.submit(job)) for job in range(len(leaves))]
+    await asyncio.sleep(0)  # all have come
+    for task, leaves_early in zip(tasks, leaves, strict=True):
+        if leaves_early:
+            task.cancel()
+    gate.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    for job, (result, left) in enumerate(zip(found, leaves, strict=True)):
+        assert isinstance(result, asyncio.CancelledError) if left else result == job * 2
+    assert [job for batch in seen for job in batch] == [job for job, left in enumerate(leaves) if not left]
+    assert all(len(batch) == size for batch in seen[:-1])
+    assert batcher.waiting == 0
+
+
+async def test_a_batch_grows_while_the_one_before_is_computed() -> None:
+    sizes: list[int] = []
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def compute(jobs: list[int]) -> list[int]:
+        sizes.append(len(jobs))
+        begun.set()
+        await gate.wait()
+        return jobs
+
+    batcher: Batcher[int, int] = Batcher(compute, 8, 0.0, 1)
+    first = asyncio.create_task(batcher.submit(0))
+    await begun.wait()
+    others = []
+    for job in range(8):
+        others.append(asyncio.create_task(batcher.submit(job)))
+        await asyncio.sleep(0.001)  # one after another, each later than wait_s after the one before
+    gate.set()
+    await asyncio.gather(first, *others)
+    assert sizes == [1, 8]
+
+
+async def test_a_batch_that_fails_as_a_whole_fails_each_of_it() -> None:
+    async def compute(_jobs: list[int]) -> list[int]:
+        raise LookupError
+
+    batcher: Batcher[int, int] = Batcher(compute, 2, 0.0, 1)
+    found = await asyncio.gather(*(batcher.submit(job) for job in range(3)), return_exceptions=True)
+    assert [type(each) for each in found] == [LookupError] * 3
 
 
 # Models.
