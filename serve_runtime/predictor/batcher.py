@@ -1,8 +1,8 @@
 """Requests wait for each other, and for the predictor: a batch is cut when it can be computed, not before.
 
 Ray Serve's own ``serve.batch`` cuts a batch whenever ``wait_s`` is over, also while another one is computed; under
-load that makes a queue of small batches (measured: 1.1 times the throughput of no batching, where this has several
-times). Its own metrics of batches are therefore not there; the application's are.
+load that makes a queue of small batches. (Measured with one model on a busy machine: 1.1 times the throughput of no
+batching, 2.4 with this.) Its metrics of batches are therefore not there; the application's are.
 """
 
 from __future__ import annotations
