@@ -28,12 +28,20 @@ def rayservice(path: Path) -> dict[str, Any]:
     return found
 
 
+def sources(module: str) -> list[Path]:
+    """The files of a module or of a package, whose parts hold its deployments."""
+    path = ROOT / module.replace(".", "/")
+    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
 def test_there_are_examples() -> None:
     assert [path.stem for path in EXAMPLES] == [
         "autoscaling-policies",
         "autoscaling",
         "gcs-fault-tolerance",
         "gpu-workers",
+        "pipeline",
+        "predictor",
         "quickstart",
         "sticky-routing",
         "token-auth",
@@ -52,13 +60,15 @@ def test_an_example_names_an_application_that_exists(path: Path) -> None:
     assert config is not None
     for _, application in config.applications():
         module, _, variable = application["import_path"].partition(":")
-        tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        nodes = [node for file in sources(module) for node in ast.parse(file.read_text()).body]
         variables = {
-            t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+            t.id for node in nodes if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
         }
-        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-        assert variable in variables
-        assert {d["name"] for d in application["deployments"]} <= classes
+        builders = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+        assert variable in variables | builders
+        steps = application.get("args", {}).get("steps", {})  # each of a pipeline's is a deployment
+        assert {d["name"] for d in application["deployments"]} <= classes | set(steps)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

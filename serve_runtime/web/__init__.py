@@ -1,0 +1,1 @@
+"""What applications share that speak HTTP: reading bodies, writing answers, finding what arguments name."""
