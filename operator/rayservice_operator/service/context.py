@@ -67,7 +67,7 @@ def load_config(text: str | None) -> Config | None:
     """
     parsed = read(text or "")
     if isinstance(parsed, ServeConfigError):
-        raise parsed
+        raise parsed.with_traceback(None)  # it is remembered, and must not grow with each time that it is raised
     return None if parsed is None else Config(config_hash(parsed), canonical_json(parsed), parsed)
 
 
