@@ -16,12 +16,14 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 from aiohttp import web
 
 from tests.fakes.fake_serve import Behaviour, FakeServe, Timings
 from tests.fakes.serve_metrics import ServeMetrics
+
+_TRIES = 50
 
 APPLICATIONS = "/api/serve/applications/"
 SCALE = re.compile("POST /api/v1/applications/([^/]+)/deployments/([^/]+)/scale")
@@ -64,6 +66,7 @@ class FakeRay:
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
         self._proxy_runners: list[web.AppRunner] = []
+        self._held = contextlib.ExitStack()
         self._asked_event = asyncio.Event()
 
     async def start(self, *, listening: bool = True) -> FakeRay:
@@ -72,20 +75,37 @@ class FakeRay:
         app.router.add_route("*", "/{tail:.*}", self._dashboard)
         self._runner = web.AppRunner(app, shutdown_timeout=0.01)
         await self._runner.setup()
-        self.port = _free_port(self.address)
-        self.serve_port = _free_port(self.address)
-        self.metrics_port = _free_port(self.address)
+        self.port = self._reserve([self.address])
+        self.serve_port = self._reserve(self.nodes)
+        self.metrics_port = self._reserve(self.nodes)
         for node in self.nodes:
             for port, handler in ((self.serve_port, self._proxy(node)), (self.metrics_port, self._exporter(node))):
                 listener = web.Application()
                 listener.router.add_route("*", "/{tail:.*}", handler)
                 runner = web.AppRunner(listener, shutdown_timeout=0.01)
                 await runner.setup()
-                await web.TCPSite(runner, node, port).start()
+                await web.TCPSite(runner, node, port, reuse_address=True).start()
                 self._proxy_runners.append(runner)
         if listening:
             await self.accept()
         return self
+
+    def _reserve(self, addresses: Sequence[str]) -> int:
+        """A port that is free on each of the addresses and stays so: sockets hold it that never listen themselves."""
+        for _ in range(_TRIES):
+            with contextlib.ExitStack() as held:
+                port = 0
+                try:
+                    for address in addresses:
+                        holder = held.enter_context(socket.socket())
+                        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        holder.bind((address, port))
+                        port = int(holder.getsockname()[1])
+                except OSError:  # taken on another of the addresses
+                    continue
+                self._held.push(held.pop_all())
+                return port
+        raise OSError(f"no port is free on all of {', '.join(addresses)}")
 
     async def accept(self) -> None:
         """The dashboard listens (again)."""
@@ -106,6 +126,7 @@ class FakeRay:
         for runner in (*self._proxy_runners, self._runner):
             if runner is not None:
                 await runner.cleanup()
+        self._held.close()
 
     async def until_asked(self, what: str, times: int = 1) -> None:
         """Waits until ``what`` (such as ``GET /api/version``) was asked that often."""
@@ -212,9 +233,3 @@ def _response(answer: tuple[int, str]) -> web.Response:
     return web.Response(
         status=status, text=body, content_type="application/json" if body[:1] in "{[" and body else "text/plain"
     )
-
-
-def _free_port(address: str) -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
