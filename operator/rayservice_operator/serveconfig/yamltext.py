@@ -7,6 +7,7 @@ bounds when its aliases are written out, or that nests without end, is refused b
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -63,6 +64,27 @@ class _Loader(_BaseLoader):  # type: ignore[misc]  # the C loader when PyYAML wa
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's slot
 
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+        """The tag of a node that has none; asked for each, so what is asked again and again is remembered."""
+        if kind is not yaml.ScalarNode:
+            return str(super().resolve(kind, value, implicit))
+        if not implicit[0]:
+            return TAG_STR
+        return _remembered_tag(value) if len(value) <= _SHORT else _tag_of(value)
+
+
+_SHORT: Final = 64
+"""Characters of a scalar that is worth to be remembered."""
+
+
+def _tag_of(value: str) -> str:
+    """The tag of a plain scalar."""
+    resolvers = _Loader.yaml_implicit_resolvers.get(value[:1], ())
+    return next((tag for tag, pattern in resolvers if pattern.match(value)), TAG_STR)
+
+
+_remembered_tag = functools.lru_cache(maxsize=4096)(_tag_of)
+
 
 for _tag, _pattern, _first in _RESOLVERS:
     # "\0" stands for «no first character»: PyYAML files the empty scalar under "".
@@ -93,9 +115,9 @@ def compose(text: str, max_bytes: int) -> yaml.Node | None:
     """The graph of nodes of the only document, aliases shared; None for a text without one. Raises YamlError."""
     _limit_bytes(text, max_bytes)
     with _told(text):
-        _limit_depth(text)
+        aliased = _limit_events(text)
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-    if node is not None:
+    if aliased and node is not None:
         limit_size([node], max_bytes)
     return node
 
@@ -104,9 +126,10 @@ def compose_all(text: str, max_bytes: int) -> list[yaml.Node]:
     """The graphs of all documents. Raises YamlError for the first thing that is no YAML."""
     _limit_bytes(text, max_bytes)
     with _told(text):
-        _limit_depth(text)
+        aliased = _limit_events(text)
         nodes: list[yaml.Node] = list(yaml.compose_all(text, Loader=_Loader))
-    limit_size(nodes, max_bytes)
+    if aliased:
+        limit_size(nodes, max_bytes)
     return nodes
 
 
@@ -188,16 +211,37 @@ def _nested_too_deep(position: Position | None) -> YamlError:
     return YamlError(f"is nested more than {MAX_DEPTH} levels deep", "Flatten it", position)
 
 
-def _limit_depth(text: str) -> None:
-    """Raises for nesting beyond MAX_DEPTH, reading events one at a time (no recursion)."""
-    depth = 0
+def _limit_events(text: str) -> bool:
+    """Whether there are aliases. Reads events one at a time (no recursion).
+
+    Raises YamlError for nesting beyond MAX_DEPTH and for more than MAX_NODES values. Without aliases that is all that
+    there is to limit, as the text itself has a limit; with them :func:`limit_size` looks at what they stand for.
+    """
+    depth = values = 0
+    aliased = False
     for event in yaml.parse(text, Loader=_Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
+        if isinstance(event, yaml.ScalarEvent):
+            values += 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            values += 1
             depth += 1
             if depth > MAX_DEPTH:
                 raise _nested_too_deep(position_of(event.start_mark))
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.AliasEvent):
+            aliased = True
+        if values > MAX_NODES:
+            raise _too_many(event.start_mark)
+    return aliased
+
+
+def _too_many(mark: Any) -> YamlError:
+    return YamlError(
+        f"has more than {MAX_NODES} values once its aliases are written out",
+        "Use fewer or smaller aliases",
+        position_of(mark),
+    )
 
 
 class _Extent(NamedTuple):
@@ -247,11 +291,7 @@ def limit_size(roots: list[yaml.Node], max_characters: int) -> None:
 
 def _limit_amount(values: int, characters: int, max_characters: int, node: yaml.Node) -> None:
     if values > MAX_NODES:
-        raise YamlError(
-            f"has more than {MAX_NODES} values once its aliases are written out",
-            "Use fewer or smaller aliases",
-            position_of(node.start_mark),
-        )
+        raise _too_many(node.start_mark)
     if characters > max_characters:
         raise YamlError(
             f"has more than {max_characters} characters once its aliases are written out",

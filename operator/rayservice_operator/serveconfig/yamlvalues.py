@@ -86,17 +86,20 @@ def key_text(node: yaml.ScalarNode) -> str:
 
 
 def _construct_scalar(node: yaml.ScalarNode) -> Any:
+    if node.tag == TAG_STR:
+        return node.value
     convert = _SCALARS.get(node.tag)
     if convert is None:
         raise _wrong_tag(node)
-    where = position_of(node.start_mark)
     try:
         value = convert(node.value)
     except ValueError:
         short_tag = node.tag.rpartition(":")[2]
-        raise YamlError(f"{_shortened(node.value)!r} is no {short_tag}", "Correct it", where) from None
+        problem = f"{_shortened(node.value)!r} is no {short_tag}"
+        raise YamlError(problem, "Correct it", position_of(node.start_mark)) from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise YamlError(f"{node.value!r} cannot be written as JSON", "Use a finite number", where)
+        problem = f"{node.value!r} cannot be written as JSON"
+        raise YamlError(problem, "Use a finite number", position_of(node.start_mark))
     return value
 
 
