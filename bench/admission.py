@@ -2,10 +2,11 @@
 
     .venv/bin/python bench/admission.py [--calls N]
 
-For 1, 10, 100 and 1,000 deployments: a create and an update that changes one value, each to a config that was never seen
-before, as the API server sends them: one kept-alive connection, one call at a time. What an update comes from was seen
-before, as the replica that leads has; then once more where it was not, as for a standby. Prints p50, p99 and the largest in milliseconds, the server's processor time for each call (which grows less when
-the machine has other work), and each p50 as a ratio to that of 1 deployment; then the same with eight calls at once.
+For 1, 10, 100 and 1,000 deployments: a create and an update that changes one value, each to a config that was never
+seen before, as the API server sends them: one kept-alive connection, one call at a time. What an update comes from was
+seen before, as the replica that leads has; then once more where it was not, as for a standby. Prints p50, p99 and the
+largest in milliseconds, the server's processor time for each call (which grows less when the machine has other work),
+and each p50 as a ratio to that of 1 deployment; then the same with eight calls at once.
 The goal of 50 ms is for 100 deployments.
 """
 

@@ -13,13 +13,26 @@ from typing import IO, Any, Final
 
 from e2e.images import full_name
 from e2e.localkube import containerd
+from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.paths import State
 
 _BUFFER: Final = 1 << 20
+_TRIES: Final = 3
 
 
 def load(state: State, target: str, layout: Path) -> int:
     """Import the image in an OCI layout folder; returns the number of bytes that had to be sent."""
+    for _ in range(_TRIES - 1):
+        try:
+            return _load(state, target, layout)
+        except LocalKubeError as error:
+            # containerd's garbage collector may take a layer of before between its being seen and its being used.
+            if "not found" not in str(error):
+                raise
+    return _load(state, target, layout)
+
+
+def _load(state: State, target: str, layout: Path) -> int:
     index = json.loads((layout / "index.json").read_text())
     manifest_entry = next(entry for entry in index["manifests"] if _reference(entry) == target)
     manifest = json.loads(_blob(layout, manifest_entry["digest"]).read_text())
