@@ -36,6 +36,7 @@ from rayservice_operator.admission.reviewer import Scope, reviewer
 from rayservice_operator.admission.server import PATH, Webhook
 from rayservice_operator.admission.settings import AdmissionSettings
 from rayservice_operator.admission.sources import Files
+from rayservice_operator.cli.main import settle_memory
 
 SIZES = (1, 10, 100, 1000)
 GOAL_MS, GOAL_SIZE = 50.0, 100
@@ -56,6 +57,7 @@ def serve(folder: str, tell: Connection) -> None:
     async def run() -> None:
         webhook = Webhook(AdmissionSettings(host=HOST, port=0), Files(Path(folder)), reviewer(Scope()))
         await webhook.refresh()
+        settle_memory()
         tell.send(webhook.port)
         await asyncio.Event().wait()
 
