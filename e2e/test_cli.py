@@ -64,6 +64,7 @@ class Command:
             assert "Traceback" not in err
         finally:
             process.kill()
+            process.communicate()
 
 
 @pytest.fixture
