@@ -53,9 +53,12 @@ class Command:
     @contextmanager
     def going_on(self, *args: str) -> Iterator[subprocess.Popen[str]]:
         """A command that a person ends with Ctrl-C, which has to be quiet."""
+        # Where the tests run in the background, SIGINT is ignored, and what they start would inherit that.
+        inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [*self.argv, *args], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        signal.signal(signal.SIGINT, inherited)
         try:
             yield process
             process.send_signal(signal.SIGINT)

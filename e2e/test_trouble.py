@@ -190,6 +190,7 @@ def test_late_service_is_revived_by_a_correction(kube: Kube, namespace: str) -> 
 def _others_are_looked_after(kube: Kube, namespace: str) -> None:
     """Another object's edit is answered while one head hangs."""
     other = rayservice("other", cluster_spec(worker_group()), "applications: [{name: a}]")
+    kube.let_bad_manifests_in(namespace)
     kube.apply(other, namespace)
     service = Service(kube, namespace, "other")
     service.wait(lambda: condition(service.get(), "Stalled").get("reason") == "ValidationFailed", "the other's answer")
