@@ -25,17 +25,17 @@ crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
 
 docs: venv ## Renew what the documentation takes from the code
-	$(BIN)/python scripts/upgrade_diagram.py
-	$(BIN)/python scripts/lint_rules.py
-	$(BIN)/python scripts/changes_table.py
-	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py
+	$(BIN)/python -m scripts.upgrade_diagram
+	$(BIN)/python -m scripts.lint_rules
+	$(BIN)/python -m scripts.changes_table
+	$(BIN)/python -m scripts.cli_docs
 
 crds-check: venv
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator --check
-	$(BIN)/python scripts/upgrade_diagram.py --check
-	$(BIN)/python scripts/lint_rules.py --check
-	$(BIN)/python scripts/changes_table.py --check
-	PYTHONPATH=. $(BIN)/python scripts/cli_docs.py --check
+	$(BIN)/python -m scripts.upgrade_diagram --check
+	$(BIN)/python -m scripts.lint_rules --check
+	$(BIN)/python -m scripts.changes_table --check
+	$(BIN)/python -m scripts.cli_docs --check
 
 lint: venv crds-check ## Format, lint, types, import contracts, generated files
 	$(BIN)/ruff format --check .

@@ -33,9 +33,9 @@ from rayservice_operator.cli.logtext import newest_error
 from rayservice_operator.cli.options import SHARED
 from rayservice_operator.core.objects import Manifest, labels_of
 from rayservice_operator.service.preview import Live
+from scripts.generated import ROOT, run
 from tests.cli import states
 
-ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "cli.md"
 PICTURES: Final = ROOT / "docs" / "images"
 LOG: Final = ROOT / "tests" / "cli" / "data" / "replica.log"
@@ -170,19 +170,11 @@ def page(text: str) -> str:
     return _PART.sub(lambda match: f"{match[1]}{part(match[2])}{match[4]}", text)
 
 
-def main() -> int:
-    files = {PAGE: page(PAGE.read_text(encoding="utf-8"))}
-    files |= {PICTURES / f"{name}.svg": picture(name) for name in SHOTS}
-    changed = [path for path, text in files.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv[1:]:
-        for path in changed:
-            print(f"{path.relative_to(ROOT)} is not what the code says now; run make docs", file=sys.stderr)
-        return int(bool(changed))
-    for path in changed:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(files[path], encoding="utf-8")
-    return 0
+def files() -> dict[Path, str]:
+    """The page and the pictures."""
+    pictures = {PICTURES / f"{name}.svg": picture(name) for name in SHOTS}
+    return {PAGE: page(PAGE.read_text(encoding="utf-8")), **pictures}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(files()))
