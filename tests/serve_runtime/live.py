@@ -100,6 +100,16 @@ def example(name: str) -> dict[str, Any]:
     return {**found, "name": f"example-{name}", "route_prefix": f"/example-{name}"}
 
 
+@contextlib.contextmanager
+def served(applications: list[dict[str, Any]]) -> Iterator[Live]:
+    """A Ray on which all of these run."""
+    with real_ray.running() as ray:
+        found = Live(ray, {})
+        found.put(applications)
+        found.await_running()
+        yield found
+
+
 def until(probe: Callable[[], Any], ray: real_ray.RealRay) -> None:
     """Waits for ``probe`` to be true; connections that are refused until then are «not yet»."""
     while True:

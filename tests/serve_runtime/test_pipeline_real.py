@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray import real_ray
-from tests.serve_runtime.live import Live, example, until
+from tests.serve_runtime.live import Live, example, served, until
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(150)]
 
@@ -57,18 +56,9 @@ def applications(marks: Path, amount: float = 1.0) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where steps leave signs."""
-    return tmp_path_factory.mktemp("marks")
-
-
-@pytest.fixture(scope="module")
 def live(marks: Path) -> Iterator[Live]:
     """All applications, running."""
-    with real_ray.running() as ray:
-        found = Live(ray, {})
-        found.put(applications(marks))
-        found.await_running()
+    with served(applications(marks)) as found:
         yield found
 
 

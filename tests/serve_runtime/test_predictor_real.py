@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.ray import real_ray
-from tests.serve_runtime.live import Answer, Live, example, until
+from tests.serve_runtime.live import Answer, Live, example, served, until
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(150)]
 
@@ -61,18 +60,9 @@ def applications(marks: Path, slope: float = 2.0) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def marks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where predictors leave signs."""
-    return tmp_path_factory.mktemp("marks")
-
-
-@pytest.fixture(scope="module")
 def live(marks: Path) -> Iterator[Live]:
     """All applications, running."""
-    with real_ray.running() as ray:
-        found = Live(ray, {})
-        found.put(applications(marks))
-        found.await_running()
+    with served(applications(marks)) as found:
         yield found
 
 
