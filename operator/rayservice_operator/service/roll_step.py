@@ -52,16 +52,16 @@ class Pace:
         return max(1, self.max_unavailable, self.max_surge)
 
 
-def pace_of(spec: Manifest) -> Pace:
-    """The pace that a RayService spec asks for. What validation refuses counts as unset."""
-    strategy: Mapping[str, Any] = spec.get("upgradeStrategy") or {}
+def pace_of(service: Manifest) -> Pace:
+    """The pace that a RayService asks for. What validation refuses counts as unset."""
+    strategy: Mapping[str, Any] = service["spec"].get("upgradeStrategy") or {}
     asked: Mapping[str, Any] = strategy.get("inPlace") or {}
     surge = _number(asked.get("maxSurge")) or 0
     unavailable = _number(asked.get("maxUnavailable"))
     if unavailable is None or surge + unavailable == 0:
         unavailable = 0 if surge else 1
-    threshold = _number(spec.get("deploymentUnhealthySecondThreshold")) or thresholds.DEFAULTS_S[thresholds.DEPLOYMENT]
-    return Pace(unavailable, surge, threshold, _number(strategy.get("progressDeadlineSeconds")) or None)
+    threshold = thresholds.seconds_of(service, thresholds.DEPLOYMENT)
+    return Pace(unavailable, surge, threshold, thresholds.progress_deadline_s(service))
 
 
 def _number(value: object) -> int | None:
@@ -278,7 +278,7 @@ class Rollout:
         """Nothing more goes once the whole has taken longer than it may."""
         if self.late_at is None or self.context.now < self.late_at:
             return None
-        message = f"Pods were not all replaced within {self.pace.deadline} s (upgradeStrategy.progressDeadlineSeconds)."
+        message = f"Pods were not all replaced within {self.pace.deadline} s ({thresholds.PROGRESS})."
         return Step(message, held=True)
 
     def _unserved(self, phase: RollPhase = RollPhase.WORKERS) -> Step | None:

@@ -60,12 +60,13 @@ def failed_update(
 
 def deadline(context: Context, target: Target | None, standing: Standing, progress: Progress) -> float | None:
     """Epoch seconds at which the hot update going on counts as failed if it has not ended; None for no such time."""
-    seconds, good = thresholds.progress_deadline_s(context.service), context.good_config
-    if target is None or target.failed or target.declared is None or good is None or good.hash == target.declared.hash:
-        return None
+    seconds = thresholds.progress_deadline_s(context.service)
     if seconds is None or progress.began is None or standing.phase is not Phase.DEPLOYING:
         return None
-    return progress.began + seconds if net_wanted(context.service) else None
+    if target is None or target.failed or target.declared is None or not net_wanted(context.service):
+        return None
+    good = context.good_config
+    return None if good is None or good.hash == target.declared.hash else progress.began + seconds
 
 
 def _late(context: Context, target: Target, standing: Standing, progress: Progress) -> bool:

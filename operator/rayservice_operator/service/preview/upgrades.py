@@ -87,7 +87,7 @@ def rolled(upgrade: Upgrade) -> Preview:
     """Pods of the active cluster are replaced one after another."""
     target, config = upgrade.target, upgrade.after.config
     groups = roll.difference(upgrade.active.manifest, target.cluster_spec).groups
-    pace = pace_of(upgrade.after.service["spec"])
+    pace = pace_of(upgrade.after.service)
     wanted = upgrade.plan.begins or needs.surge(target, config, groups, pace.max_surge)
     pods, gpus = cluster.size(wanted)
     replaced = sum(

@@ -55,7 +55,7 @@ def plan(context: Context, target: Target) -> Plan:
     rolling = _rolling(context, target, active, cluster, difference)
     begins = None
     if rolling.phase is Phase.ANNOUNCED:
-        begins = surge(target, context.config, difference.groups, pace_of(context.service["spec"]).max_surge)
+        begins = surge(target, context.config, difference.groups, pace_of(context.service).max_surge)
     return Plan(active.name, "", roll=rolling, hold=held, begins=begins)
 
 
@@ -99,7 +99,7 @@ def _rolling(
     if asked is None and not difference.groups:
         message = f"The spec of RayCluster {active.name} is the same, written otherwise."
         return Rolling(Phase.WORKERS, message, config, change=roll.ended(active.manifest, target.cluster_spec))
-    pace = pace_of(context.service["spec"])
+    pace = pace_of(context.service)
     needs = str(surge(target, context.config, asked.groups if asked else difference.groups, pace.max_surge))
     if asked is None and not _announced(context):
         what = _named(difference.groups)
