@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from rayservice_operator import lint
 from rayservice_operator.admission.messages import Problem, as_violation
 from rayservice_operator.admission.review import Reviewer, ReviewRequest, Verdict
 from rayservice_operator.api import names
@@ -26,7 +27,6 @@ from rayservice_operator.core.config import OperatorConfig
 from rayservice_operator.core.findings import Finding, Severity
 from rayservice_operator.core.objects import Manifest, annotations_of, is_terminating, labels_of
 from rayservice_operator.core.violations import Violation
-from rayservice_operator.lint import lint_manifest
 from rayservice_operator.service import context as service
 from rayservice_operator.service.preview import preview
 
@@ -39,11 +39,6 @@ Outlook: TypeAlias = Callable[[Manifest | None, Manifest], Iterable[str]]
 """Lines about what a change will do; None: the object is new."""
 
 
-def _lint(manifest: Manifest) -> Iterable[Finding]:
-    """What lint holds against it; its hints are for those who ask for them."""
-    return (finding for finding in lint_manifest(manifest) if finding.severity is not Severity.HINT)
-
-
 def _preview(before: Manifest | None, after: Manifest) -> Iterable[str]:
     """What a change does to what runs."""
     told = preview(before, after) if before is not None else None
@@ -51,7 +46,7 @@ def _preview(before: Manifest | None, after: Manifest) -> Iterable[str]:
 
 
 CHECKS: Final[Mapping[str, tuple[Check, ...]]] = {
-    "RayService": (service.refusals, _lint),
+    "RayService": (service.refusals, lint.faults),
     "RayCluster": (cluster.refusals,),
 }
 """By kind. Whatever is said here must be asked by the reconcile of that kind as well."""
@@ -102,9 +97,9 @@ def reviewer(
         warnings = [
             *(f"{as_violation(problem)} (this was so before the change)" for problem in before),
             *([FAILED] if failed or lines_failed else []),
-            *(_line(finding) for finding in told if finding.severity is Severity.WARNING),
+            *(lint.told(finding) for finding in told if finding.severity is Severity.WARNING),
             *lines,
-            *(_line(finding) for finding in told if finding.severity is Severity.HINT),
+            *(lint.told(finding) for finding in told if finding.severity is Severity.HINT),
         ]
         return Verdict(_without(errors, before), tuple(dict.fromkeys(warnings)))
 
@@ -209,10 +204,6 @@ def _without(errors: Sequence[Problem], known: Sequence[Problem]) -> tuple[Probl
 
 
 # Words.
-
-
-def _line(finding: Finding) -> str:
-    return f"{as_violation(finding)} [{finding.rule}]"
 
 
 def _outlook(outlooks: Sequence[Outlook], request: ReviewRequest) -> tuple[list[str], bool]:

@@ -7,8 +7,9 @@ webhook has it; ``lint_text`` takes the file that a person wrote and knows lines
 
 from __future__ import annotations
 
-from rayservice_operator.lint.manifest import ignored_by, lint_manifest
+from rayservice_operator.lint.formats import told
+from rayservice_operator.lint.manifest import faults, ignored_by, lint_manifest
 from rayservice_operator.lint.table import BY_NAME, RULES
 from rayservice_operator.lint.text import lint_document, lint_text
 
-__all__ = ["BY_NAME", "RULES", "ignored_by", "lint_document", "lint_manifest", "lint_text"]
+__all__ = ["BY_NAME", "RULES", "faults", "ignored_by", "lint_document", "lint_manifest", "lint_text", "told"]

@@ -45,6 +45,11 @@ def sentence(finding: Finding) -> str:
     return f"{field(finding.path)}: {finding.problem}. {finding.fix}"
 
 
+def told(finding: Finding) -> str:
+    """The same with the whole path and the rule, for where no file is shown."""
+    return f"{field_path(finding.path)}: {finding.problem}. {finding.fix} [{finding.rule}]"
+
+
 def as_json(reports: Sequence[Report]) -> dict[str, Any]:
     """``{"version", "findings": [{file, line, column, severity, rule, path, problem, fix}], "summary"}``.
 

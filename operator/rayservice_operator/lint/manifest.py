@@ -40,6 +40,11 @@ def lint_manifest(manifest: Manifest, *, ignore: Collection[str] = ()) -> list[F
     return [finding for finding in _once(_findings(manifest)) if finding.rule not in ignored]
 
 
+def faults(manifest: Manifest) -> list[Finding]:
+    """Errors and warnings: what is said unasked. Hints are for those who ask for them."""
+    return [finding for finding in lint_manifest(manifest) if finding.severity is not Severity.HINT]
+
+
 def ignored_by(manifest: Manifest) -> frozenset[str]:
     """Rules that the object itself switches off."""
     text = as_text(as_map(as_map(manifest.get("metadata")).get("annotations")).get(IGNORE))

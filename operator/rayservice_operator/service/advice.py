@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from rayservice_operator import lint
 from rayservice_operator.api import names
-from rayservice_operator.api.specerror import field_path
 from rayservice_operator.core.decision import Level, Note
-from rayservice_operator.core.findings import Finding, Severity
-from rayservice_operator.core.memo import Memo
+from rayservice_operator.core.findings import Severity
 from rayservice_operator.core.objects import Manifest, annotations_of, name_of
-from rayservice_operator.lint import lint_manifest
 from rayservice_operator.service import revisions
 from rayservice_operator.service.context import Context
 from rayservice_operator.service.preview import Kind, Live, preview
@@ -32,9 +30,6 @@ def notes(context: Context) -> list[Note]:
     return [*_findings(context), *_effect(context)]
 
 
-_lint: Final[Memo[tuple[Finding, ...]]] = Memo(1024)
-
-
 def _findings(context: Context) -> Iterator[Note]:
     service = context.service
     declared: Manifest = {
@@ -43,10 +38,9 @@ def _findings(context: Context) -> Iterator[Note]:
         "metadata": {"name": name_of(service), "annotations": annotations_of(service)},
         "spec": service["spec"],
     }
-    found = _lint.get(declared, lambda: tuple(f for f in lint_manifest(declared) if f.severity in _REASONS))
+    found = lint.faults(declared)
     for finding in found[:MAX_TOLD]:
-        words = f"{field_path(finding.path)}: {finding.problem}. {finding.fix} [{finding.rule}]"
-        yield Note(_REASONS[finding.severity], words, Level.WARNING)
+        yield Note(_REASONS[finding.severity], lint.told(finding), Level.WARNING)
     if len(found) > MAX_TOLD:
         words = f"and {len(found) - MAX_TOLD} more: `kubectl rayservice lint FILE` shows all of them."
         yield Note(_REASONS[Severity.WARNING], words, Level.WARNING)
