@@ -171,6 +171,28 @@ def test_the_cause_reaches_the_conditions() -> None:
         assert "no node has a GPU" in found["message"]
 
 
+def test_reconciling_while_a_surplus_worker_runs() -> None:
+    world = provisioned(raycluster(group(replicas=2)))
+    assert world.condition("Reconciling") is None
+    world.edit(workerGroupSpecs=[group(replicas=1)])
+    decided = world.decide().status
+    assert decided is not None
+    (found,) = (condition for condition in decided["conditions"] if condition["type"] == "Reconciling")
+    assert (decided["observedGeneration"], decided["readyWorkerReplicas"]) == (2, 2)
+    assert found["message"] == "1 of 2 running workers of group small is to go"
+    world.settle()
+    assert world.condition("Reconciling") is None
+    assert status(world)["readyWorkerReplicas"] == 1
+
+
+def test_a_surplus_that_the_autoscaler_keeps_is_no_work() -> None:
+    world = provisioned(raycluster(group(replicas=2), enableInTreeAutoscaling=True))
+    world.edit(workerGroupSpecs=[group(replicas=1)])
+    world.settle()
+    assert status(world)["readyWorkerReplicas"] == 2
+    assert world.condition("Reconciling") is None
+
+
 def test_only_one_of_reconciling_and_stalled() -> None:
     world = World(raycluster(group()))
     world.refusals["small"] = "no"

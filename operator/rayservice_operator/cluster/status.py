@@ -70,7 +70,13 @@ def build(
         *([] if suspending is None else [_flag(Type.SUSPENDING, on=suspending)]),
         *([] if suspended is None else [_flag(Type.SUSPENDED, on=suspended)]),
         *_held_back(scene),
-        *_progress(complete=complete or bool(suspended), problem=problem, invalid=invalid, waits=waits),
+        *_progress(
+            complete=complete or bool(suspended),
+            problem=problem,
+            invalid=invalid,
+            waits=waits,
+            leaving=[] if invalid or suspended or suspending else _leaving(scene),
+        ),
     ]
     state = _state(cluster, complete=complete, suspended=bool(suspended), failed=bool(problem or invalid))
     reason = (invalid or (problem.message if problem else "")) if state == "failed" else ""
@@ -178,15 +184,31 @@ def _provisioned(cluster: Manifest, *, complete: bool, reset: bool, waits: Seque
     return Condition(Type.PROVISIONED, "False", Reason.PODS_PROVISIONING, "; ".join(waits))
 
 
-def _progress(*, complete: bool, problem: Problem | None, invalid: str, waits: Sequence[str]) -> list[Condition]:
+def _leaving(scene: Scene) -> list[str]:
+    """One phrase for each worker group of which pods that still run are to go: not yet what the spec asks for."""
+    result = []
+    for group, plan in scene.group_plans:
+        count = sum(removal.pod.living for removal in plan.delete)
+        if count:
+            running = sum(pod.living for pod in scene.workers(group))
+            result.append(
+                f"{count} of {running} running workers of group {group.name} {'is' if count == 1 else 'are'} to go"
+            )
+    return result
+
+
+def _progress(
+    *, complete: bool, problem: Problem | None, invalid: str, waits: Sequence[str], leaving: Sequence[str]
+) -> list[Condition]:
     """kstatus' pair: at most one of them, and only when True."""
     if invalid:
         return [Condition(Type.STALLED, "True", Reason.VALIDATION_FAILED, invalid)]
     if problem is not None:
         return [Condition(Type.STALLED, "True", Reason.DRY_RUN_REFUSED, problem.message)]
-    if complete:
+    if complete and not leaving:
         return []
-    return [Condition(Type.RECONCILING, "True", Reason.PROGRESSING, "; ".join(waits) or "The head pod is not ready")]
+    why = "; ".join([*waits, *leaving]) or "The head pod is not ready"
+    return [Condition(Type.RECONCILING, "True", Reason.PROGRESSING, why)]
 
 
 def _stored_flag(cluster: Manifest, type_: Type) -> bool | None:
