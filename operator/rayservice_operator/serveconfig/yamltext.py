@@ -115,10 +115,12 @@ def compose(text: str, max_bytes: int) -> yaml.Node | None:
     """The graph of nodes of the only document, aliases shared; None for a text without one. Raises YamlError."""
     _limit_bytes(text, max_bytes)
     with _told(text):
-        aliased = _limit_events(text)
+        aliased = not _is_tame(text) and _limit_events(text)
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     if aliased and node is not None:
         limit_size([node], max_bytes)
+    elif node is not None:
+        _limit_depth(node)
     return node
 
 
@@ -209,6 +211,44 @@ _TOO_DEEP: Final = "maximum nesting depth"
 
 def _nested_too_deep(position: Position | None) -> YamlError:
     return YamlError(f"is nested more than {MAX_DEPTH} levels deep", "Flatten it", position)
+
+
+_WILD: Final = re.compile("[*&!\r\x85\u2028\u2029]")
+"""May be an alias, or lets a collection begin behind what :data:`_LEAD` knows, or ends a line unseen by it."""
+
+_LEAD: Final = re.compile(r"^[-?: \t]+", re.MULTILINE)
+"""What may stand before the last block collection that begins on a line."""
+
+_BRACKET: Final = re.compile(r"[\[{]")
+
+_SAFE_DEPTH: Final = 1000
+"""What the C parser may recurse to on any thread's stack, many times over."""
+
+
+def _is_tame(text: str) -> bool:
+    """Whether one look at the characters tells that there are no aliases, not too many values, and no nesting that
+    would hurt the C parser, so that the events need not be read beforehand: that takes as long as composing.
+
+    Every value takes at least half a character (``?`` alone makes two). Block collections that are open at the same
+    time begin at different columns, but for a list right under its key; collections in brackets each have a bracket.
+    """
+    return not _WILD.search(text) and 2 * len(text) < MAX_NODES and deepest(text) <= _SAFE_DEPTH
+
+
+def deepest(text: str) -> int:
+    """No deeper than this is a text nested that has nothing of :data:`_WILD`."""
+    columns = max((found.end() - found.start() for found in _LEAD.finditer(text)), default=0)
+    return 2 * (columns + 1) + sum(1 for _ in _BRACKET.finditer(text))
+
+
+def _limit_depth(root: yaml.Node) -> None:
+    """Raises YamlError for nesting beyond MAX_DEPTH of a graph without aliases."""
+    level = [root]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in _children(node) if not isinstance(child, yaml.ScalarNode)]
+        if not level:
+            return
+    raise _nested_too_deep(position_of(level[0].start_mark))
 
 
 def _limit_events(text: str) -> bool:

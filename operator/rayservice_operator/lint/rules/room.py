@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rayservice_operator.core.findings import Severity
-from rayservice_operator.lint.nodes import CPU, UNLIMITED
+from rayservice_operator.lint.nodes import CPU, UNLIMITED, Node
 from rayservice_operator.lint.reading import as_count, counted, plain
 from rayservice_operator.lint.room_for import capacity, gpus, gpus_at_least, on_one, ordinary, placeable
 from rayservice_operator.lint.rule import Problem, Rule
 from rayservice_operator.lint.subject import Subject
+from rayservice_operator.lint.workload import Workload
+
+
+class _Room:
+    """Capacity for a workload on those pods. Of many deployments most need the same, which is worked out once."""
+
+    def __init__(self, nodes: Sequence[Node], pods: Sequence[int]) -> None:
+        self._nodes, self._pods = nodes, pods
+        self._known: dict[tuple[object, ...], float] = {}
+
+    def __call__(self, work: Workload) -> float:
+        key = (work.one_node, len(work.bundles), *work.needs.items())
+        if key not in self._known:
+            self._known[key] = capacity(work, self._nodes, self._pods)
+        return self._known[key]
 
 
 def _replicas(subject: Subject) -> Iterator[Problem]:
     nodes = subject.nodes
-    pods = [node.present for node in nodes]
+    room_of = _Room(nodes, [node.present for node in nodes])
     for deployment in subject.deployments:
         work = deployment.workload
-        if work.least is None or not nodes or not placeable(work, nodes):
+        if work.least is None or not nodes:
             continue
-        room = capacity(deployment.workload, nodes, pods)
-        if work.least > room:
+        room = room_of(work)
+        if work.least > room and placeable(work, nodes):
             problem = f"is {work.least}, but only {plain(room)} of these replicas fit on the cluster"
             yield Problem(work.least_path, problem, _more_room(subject, room))
 
@@ -33,12 +48,12 @@ def _more_room(subject: Subject, room: float) -> str:
 
 def _out_of_reach(subject: Subject) -> Iterator[Problem]:
     nodes = subject.nodes
-    pods = [node.most for node in nodes]
+    room_of = _Room(nodes, [node.most for node in nodes])
     for deployment in subject.deployments:
         work = deployment.workload
         if work.most is None or work.most_path == work.least_path or not nodes:
             continue
-        room = capacity(deployment.workload, nodes, pods)
+        room = room_of(work)
         if max(1, work.least or 0) <= room < work.most:
             problem = f"is {work.most}, but the groups' maxReplicas leave room for {plain(room)} of these replicas"
             fix = f"Lower it to {plain(room)}, or raise maxReplicas of the worker group"
