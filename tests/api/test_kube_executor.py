@@ -21,7 +21,7 @@ from rayservice_operator.core.decision import (
     Note,
 )
 from rayservice_operator.core.keys import Key
-from rayservice_operator.core.objects import Manifest, owner_reference, ref, uid_of
+from rayservice_operator.core.objects import Manifest, name_of, owner_reference, ref, uid_of
 from rayservice_operator.engine.clock import ManualClock
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.executor import SECRET_CHECK_S, ActionFailed, Executor
@@ -153,6 +153,20 @@ async def test_a_failing_action_stops_the_rest(bench: Bench) -> None:
         await bench.do(Create(bad), Create(bench.pod("good")))
     assert isinstance(failed.value.error, Invalid)
     assert (await bench.api.list("Pod", bench.key.namespace)).items == ()
+
+
+async def test_pods_are_refused_a_few_times_and_not_a_hundred(bench: Bench) -> None:
+    """The first batch that is refused is the last, and what it made all the same is known."""
+    pods = [bench.pod(f"ray-{number}") for number in range(40)]
+    for number in (4, 5):  # in the third batch: 1, then 2, then 4
+        pods[number]["spec"]["containers"] = []
+    with pytest.raises(ActionFailed) as failure:
+        await bench.do(*(Create(pod) for pod in pods))
+    assert failure.value.what.endswith("/ray-4")
+    assert isinstance(failure.value.error, Invalid)
+    assert bench.api.calls.count("create") == 7
+    stored = bench.store.owned(uid_of(bench.service), "Pod")
+    assert sorted(name_of(pod) for pod in stored) == ["ray-0", "ray-1", "ray-2", "ray-3", "ray-6"]
 
 
 async def test_a_lost_answer_to_a_create_does_not_make_a_second_pod(bench: Bench) -> None:

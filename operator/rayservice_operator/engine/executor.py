@@ -1,15 +1,16 @@
-"""Carries a decision out: actions in their order, then the status, then the notes.
+"""Carries a decision out: actions in their order (pods in batches), then the status, then the notes.
 
 Each answer goes into the store, so that the next decision sees what this one did.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from rayservice_operator.core.decision import (
@@ -28,6 +29,7 @@ from rayservice_operator.core.decision import (
 )
 from rayservice_operator.core.keys import Key
 from rayservice_operator.core.objects import Manifest, Ref, controller_uid, metadata, name_of, ref, uid_of
+from rayservice_operator.engine.batches import batches
 from rayservice_operator.engine.clock import Clock
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.merge import merge_diff, without_nulls
@@ -49,7 +51,7 @@ TOKEN_BYTES: Final = 32
 
 
 class ActionFailed(Exception):  # noqa: N818
-    """``what`` could not be done to an object of ``kind``, because of ``error``. Later actions were not tried."""
+    """``what`` could not be done to an object of ``kind``, because of ``error``. Later batches were not tried."""
 
     def __init__(self, what: str, error: ApiError, kind: str = "") -> None:
         super().__init__(f"{what}: {error.message}")
@@ -92,12 +94,9 @@ class Executor:
         still written (unless the decision commits to its actions), the notes are not.
         """
         failed: ActionFailed | None = None
-        for action in decision.actions:
-            try:
-                await self._do(key, action)
-            except ApiError as error:
-                failed = ActionFailed(describe(action), error, _kind(action))
-                failed.__cause__ = error
+        for batch in batches(decision.actions):
+            failed = await self._all(key, batch)
+            if failed is not None:
                 break
         if decision.status is not None and not (failed and decision.commits):
             try:
@@ -136,6 +135,19 @@ class Executor:
             self._statuses.pop(gone, None)
 
     # --- actions
+
+    async def _all(self, key: Key, batch: Sequence[Action]) -> ActionFailed | None:
+        """Do them side by side, all to their end; the first that failed, if one has."""
+        results = await asyncio.gather(*(self._do(key, action) for action in batch), return_exceptions=True)
+        failed: ActionFailed | None = None
+        for action, error in zip(batch, results, strict=True):
+            if isinstance(error, ApiError):
+                if failed is None:
+                    failed = ActionFailed(describe(action), error, _kind(action))
+                    failed.__cause__ = error
+            elif error is not None:
+                raise error
+        return failed
 
     async def _do(self, key: Key, action: Action) -> None:
         match action:
