@@ -6,23 +6,22 @@ import asyncio
 import contextlib
 import inspect
 import time
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI
-from ray.serve import metrics
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ray import serve
 from serve_runtime.errors import Refusal
+from serve_runtime.observe import logs, tracing
+from serve_runtime.observe.meters import Family
 from serve_runtime.pipeline.args import INGRESS, PipelineArgs
 from serve_runtime.pipeline.plan import Plan, plan
 from serve_runtime.pipeline.run import StepError, run
 from serve_runtime.web import answers
 from serve_runtime.web.bodies import Reader
 from serve_runtime.web.dotted import DottedNameError, resolve_class, resolve_errors
-
-SECONDS: Final = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0]
 
 
 class StepReplica:
@@ -32,9 +31,8 @@ class StepReplica:
         """Raises what the class's constructor raises."""
         self._step = step
         self._made = resolve_class(dotted, field=f"steps.{step}.use")(**init)
-        self._seconds = metrics.Histogram(
-            "serve_runtime_pipeline_step_seconds", "In a step's own code.", SECONDS, ("step", "outcome")
-        )
+        self._seconds = Family("pipeline").histogram("step_seconds", "In a step's own code.", ("step", "outcome"))
+        logs.with_trace_ids()
 
     async def __call__(self, names: tuple[str, ...], *inputs: Any) -> Any:
         """The result for one input, or for a mapping of several. Calls arrive as values; Ray Serve has fetched them."""
@@ -43,7 +41,9 @@ class StepReplica:
         outcome = "failed"
         try:
             predict = self._made.predict
-            result = await (predict(item) if inspect.iscoroutinefunction(predict) else asyncio.to_thread(predict, item))
+            with tracing.span(f"step {self._step}", step=self._step):
+                call = predict(item) if inspect.iscoroutinefunction(predict) else asyncio.to_thread(predict, item)
+                result = await call
             outcome = "ok"
             return result
         finally:
@@ -93,9 +93,10 @@ class Pipeline:
         self._caller_errors = resolve_errors(args.caller_errors, field="caller_errors")
         self._reader = Reader(("json", "form", "bytes"))
         self._in_flight = 0
-        self._seconds = metrics.Histogram(
-            "serve_runtime_pipeline_request_seconds", "From the body to the answer.", SECONDS, ("outcome", "step")
+        self._seconds = Family("pipeline").histogram(
+            "request_seconds", "From the body to the answer.", ("outcome", "step")
         )
+        logs.with_trace_ids()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve once this is constructed."""
@@ -131,6 +132,7 @@ class Pipeline:
             raise
         finally:
             self._in_flight -= 1
+            tracing.annotate(outcome=outcome, failed_step=at)
             self._seconds.observe(time.monotonic() - begun, {"outcome": outcome, "step": at})
 
     def _call(self, step: str, names: tuple[str, ...], inputs: list[Any]) -> _UnderWay:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from ray import serve
 from serve_runtime.errors import Refusal, UnknownModel
+from serve_runtime.observe import logs, tracing
 from serve_runtime.predictor import contract as contracts
 from serve_runtime.predictor import http
 from serve_runtime.predictor.args import PredictorArgs, UserConfig
@@ -51,6 +52,7 @@ class Predictor:
         self._caller_errors = resolve_errors(args.caller_errors, field="caller_errors")
         self._reader = Reader(self._contract.accepts, self._contract.item)
         self._meters = Meters()
+        logs.with_trace_ids()
         self._pool = ThreadPoolExecutor(args.threads, thread_name_prefix="predictor")
         self._engine = Engine(self._contract, self._pool, self._caller_errors, self._note)
         self._config = UserConfig()
@@ -60,7 +62,10 @@ class Predictor:
             self._batcher = Batcher(
                 self._engine.batch, batching.max_batch_size, batching.wait_s, batching.max_concurrent_batches
             )
-        self._fleet = Fleet(args, self._contract, self._pool, self._load_noted, self._configure)
+        self._fleet = Fleet(
+            args, self._contract, self._pool,
+            started=self._load_noted, looked_up=self._looked_up, configure=self._configure,
+        )  # fmt: skip
         await self._fleet.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -91,6 +96,7 @@ class Predictor:
             async with asyncio.timeout(self._args.timeout_s):
                 first = await anext(items, _NOTHING)
             self._note("first", time.monotonic() - begun, use.loaded.model)
+            tracing.event("first item")
             head = b"" if first is _NOTHING else answers.encode(first, form)
             held = stack.pop_all()
             rest = self._rest(items, use, form, request, empty=first is _NOTHING)
@@ -144,6 +150,7 @@ class Predictor:
             raise
         finally:
             self._in_flight -= 1
+            tracing.annotate(model=label, outcome=outcome)
             self._meters.request.observe(time.monotonic() - begun, {"model": label, "outcome": outcome})
 
     def _refusal(self, error: Exception) -> Refusal:
@@ -242,6 +249,9 @@ class Predictor:
 
     def _load_noted(self, model: str, seconds: float, outcome: str) -> None:
         self._meters.load.observe(seconds, {"model": self._fleet.label(model), "outcome": outcome})
+
+    def _looked_up(self, model: str, found: bool) -> None:
+        self._meters.cache.inc(1, {"model": self._fleet.label(model), "found": "loaded" if found else "absent"})
 
 
 _NOTHING: Any = object()

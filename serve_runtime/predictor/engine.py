@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import logging
 import threading
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from serve_runtime.errors import Failed, Refusal
+from serve_runtime.observe import tracing
 from serve_runtime.predictor import batches
 from serve_runtime.predictor.batches import Outcome
 from serve_runtime.predictor.contract import Contract
@@ -28,11 +30,12 @@ Note: TypeAlias = Callable[[str, float, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request that waits for its batch. at: monotonic seconds."""
+    """A request that waits for its batch. at: monotonic seconds. span: the request's, where it is traced."""
 
     loaded: Loaded
     item: Any
     at: float = field(default_factory=time.monotonic)
+    span: Any = field(default_factory=tracing.current)
 
 
 class Engine:
@@ -54,10 +57,11 @@ class Engine:
         return isinstance(error, self._caller_errors) or (isinstance(error, Refusal) and error.status < 500)
 
     async def call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """The result of a method, wherever it has to run."""
+        """The result of a method, wherever it has to run; what it logs has the request's id."""
         if inspect.iscoroutinefunction(method):
             return await method(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, method, *arguments)
+        run = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(self._pool, run, method, *arguments)
 
     async def one(self, loaded: Loaded, item: Any) -> Any:
         """One request, by ``predict``, or by ``predict_batch`` with nobody else in it."""
@@ -65,14 +69,20 @@ class Engine:
             return value_of((await self.batch([Job(loaded, item)]))[0])
         asked = time.monotonic()
         begun = asked
+        predict = loaded.predictor.predict
 
         def timed(one: Any) -> Any:
             nonlocal begun
             begun = time.monotonic()
-            return loaded.predictor.predict(one)
+            tracing.happened("wait", tracing.current(), asked)
+            with tracing.span("predict"):
+                return predict(one)
 
-        predict = loaded.predictor.predict
-        result = await (predict(item) if inspect.iscoroutinefunction(predict) else self.call(timed, item))
+        if inspect.iscoroutinefunction(predict):
+            with tracing.span("predict"):
+                result = await predict(item)
+        else:
+            result = await self.call(timed, item)
         self._note("wait", begun - asked, loaded.model)
         self._note("compute", time.monotonic() - begun, loaded.model)
         return result
@@ -88,12 +98,14 @@ class Engine:
             begun = time.monotonic()
             for index in indices:
                 self._note("wait", begun - jobs[index].at, loaded.model)
+                tracing.happened("wait", jobs[index].span, jobs[index].at)
             self._note("batch", len(indices), loaded.model)
-            found = await batches.compute(
-                [jobs[index].item for index in indices],
-                lambda items, loaded=loaded: self._predict_batch(loaded, items),  # type: ignore[misc]
-                self.at_fault,
-            )
+            with tracing.together("predict_batch", [jobs[index].span for index in indices]):
+                found = await batches.compute(
+                    [jobs[index].item for index in indices],
+                    lambda items, loaded=loaded: self._predict_batch(loaded, items),  # type: ignore[misc]
+                    self.at_fault,
+                )
             self._note("compute", time.monotonic() - begun, loaded.model)
             for index, outcome in zip(indices, found, strict=True):
                 outcomes[index] = outcome
@@ -143,13 +155,14 @@ class _Threaded:
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self._iterator = iterator
+        self._context = contextvars.copy_context()  # for what it logs, as in Engine.call
         self._lock = threading.Lock()
         self._closed = False
 
     def next(self) -> Any:
         """The next item; _END after the last one."""
         with self._lock:
-            return _END if self._closed else next(self._iterator, _END)
+            return _END if self._closed else self._context.run(next, self._iterator, _END)
 
     def close(self) -> None:
         """Runs the generator's ``finally``."""
@@ -158,7 +171,7 @@ class _Threaded:
             close = getattr(self._iterator, "close", None)
             if close is not None:
                 try:
-                    close()
+                    self._context.run(close)
                 except Exception:
                     _LOG.exception("closing a stream failed")
 

@@ -18,20 +18,25 @@ from serve_runtime.web.answers import log_failure
 
 
 class Fleet:
-    """``started(model, seconds, outcome)`` is told of each load. ``configure`` prepares a new instance."""
+    """``started(model, seconds, outcome)`` is told of each load, ``looked_up(model, loaded)`` of each request where
+    there are many. ``configure`` prepares a new instance.
+    """
 
     def __init__(
         self,
         args: PredictorArgs,
         contract: Contract,
         pool: Executor,
+        *,
         started: Callable[[str, float, str], None],
+        looked_up: Callable[[str, bool], None],
         configure: Callable[[Any], Any],
     ) -> None:
         self._args = args
         self._contract = contract
         self._pool = pool
         self._started = started
+        self._looked_up = looked_up
         self._configure = configure
         self._only: Loaded | None = None
         self._loading: dict[str, asyncio.Task[Loaded]] = {}
@@ -73,6 +78,7 @@ class Fleet:
             self._only.take()
             return self._only
         model = self.catalog.pick(asked)
+        self._looked_up(model, any(each.model == model for each in self.loaded()))
         while True:
             loaded = await self._find(model)
             try:

@@ -101,9 +101,9 @@ def example(name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def served(applications: list[dict[str, Any]]) -> Iterator[Live]:
-    """A Ray on which all of these run."""
-    with real_ray.running() as ray:
+def served(applications: list[dict[str, Any]], **options: Any) -> Iterator[Live]:
+    """A Ray on which all of these run. options: of :func:`real_ray.start`."""
+    with real_ray.running(**options) as ray:
         found = Live(ray, {})
         found.put(applications)
         found.await_running()

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from serve_runtime.errors import BadInput, UnknownModel
+from serve_runtime.observe import tracing
 
 
 class Point(BaseModel):
@@ -148,3 +149,11 @@ class Raw:
     def predict(self, item: bytes) -> bytes:
         """Backwards."""
         return item[::-1]
+
+
+class Traced:
+    """Tells what it would send along to others."""
+
+    def predict(self, item: Any) -> dict[str, str]:
+        """``{"traceparent"}``, empty where the request is not traced."""
+        return {"traceparent": tracing.headers().get("traceparent", "")}
