@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from serve_runtime.commands import values
 from serve_runtime.commands.prefetch.errors import PrefetchError
 from serve_runtime.commands.prefetch.fetch import Limits
 from serve_runtime.commands.prefetch.job import Job
@@ -36,14 +37,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--include", action="append", default=[], metavar="GLOB", help="only such files")
     parser.add_argument("--exclude", action="append", default=[], metavar="GLOB", help="no such files")
     parser.add_argument("--replace", action="store_true", help="take the place of what else is there")
-    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="S", help="a connection may be silent")
-    parser.add_argument("--tries", type=_count, default=8, help="in a row that bring not one byte, before giving up")
-    parser.add_argument("--lock-timeout", type=_positive, default=3600.0, metavar="S", help="for another one's work")
-    parser.add_argument("--workers", type=_count, default=4, help="files at a time")
+    parser.add_argument("--timeout", type=values.positive, default=60.0, metavar="S", help="a connection may be silent")
     parser.add_argument(
-        "--header-env", action="append", default=[], type=_header, metavar="NAME=VARIABLE", help="sent with http(s)"
+        "--tries", type=values.count, default=8, help="in a row that bring not one byte, before giving up"
     )
-    parser.add_argument("--every", type=_positive, default=10.0, metavar="S", help="between lines of progress")
+    parser.add_argument(
+        "--lock-timeout", type=values.positive, default=3600.0, metavar="S", help="for another one's work"
+    )
+    parser.add_argument("--workers", type=values.count, default=4, help="files at a time")
+    parser.add_argument(
+        "--header-env",
+        action="append",
+        default=[],
+        type=values.header_env,
+        metavar="NAME=VARIABLE",
+        help="sent with http(s)",
+    )
+    parser.add_argument("--every", type=values.positive, default=10.0, metavar="S", help="between lines of progress")
     parser.add_argument("--json", action="store_true", help="each line an object, with event and text")
 
 
@@ -93,31 +103,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     os._exit(STOPPED)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be more than 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least 1")
-    return value
-
-
 def _sha256(text: str) -> str:
     if text and not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise argparse.ArgumentTypeError("a SHA-256 has 64 hexadecimal digits")
     return text.lower()
-
-
-def _header(text: str) -> tuple[str, str]:
-    """The variable's value, so that a token is in no command line."""
-    name, equals, variable = text.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z0-9-]+", name):
-        raise argparse.ArgumentTypeError(f"{text}: write NAME=VARIABLE, as Authorization=WEIGHTS_TOKEN")
-    if variable not in os.environ:
-        raise argparse.ArgumentTypeError(f"{text}: there is no variable {variable}")
-    return name, os.environ[variable]
