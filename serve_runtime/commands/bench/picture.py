@@ -16,7 +16,7 @@ _LEFT, _TOP, _BOTTOM = 64, 46, 36
 _DOTS: Final = 1500
 """More than that hides more than it shows, and makes files of megabytes."""
 _FIRST: Final = (_LEFT, 520)
-_SECOND: Final = (592, WIDTH - 16)
+_SECOND: Final = (592, WIDTH - 26)
 _FONT: Final = 'font-family="sans-serif" font-size="12" fill="#888"'
 _NINES: Final = (0.5, 0.9, 0.99, 0.999)
 

@@ -42,7 +42,9 @@ def spread(values: Iterable[float]) -> dict[str, float] | None:
     ordered = sorted(values)
     if not ordered:
         return None
-    found = {name: quantile(ordered, q) for name, q in QUANTILES.items() if len(ordered) * (1 - q) >= 1 or q <= 0.5}
+    found = {
+        name: quantile(ordered, q) for name, q in QUANTILES.items() if len(ordered) * (1 - q) >= 1 - 1e-9 or q <= 0.5
+    }
     return {name: round(v, 6) for name, v in {**found, "max": ordered[-1], "mean": sum(ordered) / len(ordered)}.items()}
 
 
