@@ -113,8 +113,8 @@ class Store:
     def publish(self, made: Path, record: Mapping[str, Any]) -> None:
         """Let ``made``, in the parts, appear as the target, in place of what is there."""
         write(self._next_record, {**record, "made": str(made.relative_to(self._part))})
-        if self.target.is_dir() and not self.target.is_symlink():
-            old = self._part / "old"  # a directory cannot be replaced by a rename
+        if self.target.is_symlink() or (self.target.exists() and (made.is_dir() or self.target.is_dir())):
+            old = self._part / "old"  # only a file can take a file's place by a rename
             shutil.rmtree(old, ignore_errors=True)
             self.target.rename(old)
         made.replace(self.target)

@@ -428,6 +428,8 @@ async def test_a_directory_is_copied_and_not_mistaken_for_another(tmp_path: Path
     assert "--replace" in other.err
     other = await run("prefetch", str(tmp_path / "from" / "config.json"), "--to", str(target), "--replace")
     assert (other.code, target.read_bytes(), beside(target)) == (0, b"{}", ["from"])
+    other = await run("prefetch", str(tmp_path / "from"), "--to", str(target), "--replace")
+    assert (other.code, target.is_dir(), beside(target)) == (0, True, ["from"])
 
 
 async def test_what_others_made_is_let_be(tmp_path: Path) -> None:
