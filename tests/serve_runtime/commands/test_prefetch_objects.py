@@ -27,7 +27,10 @@ def s3() -> Iterator[dict[str, str]]:
     url = f"http://{host}:{port}"
     put = {f"tiny/{name}": data for name, data in MODEL.items()}
     for path, data in {"": b"", **put}.items():
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/models/{path}", data, method="PUT")):
+        # Said to be bytes, since the server would read what urllib says by default as a form.
+        headers = {"Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(f"{url}/models/{path}", data, headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=60):
             pass
     yield {
         "AWS_ENDPOINT_URL": url,
