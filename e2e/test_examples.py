@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from e2e.rayservices import Service, ray_pods
-from e2e.support import Kube, Object
+from e2e.support import Kube
 
 pytestmark = pytest.mark.timeout(420)
 
@@ -41,6 +40,7 @@ class Case:
 
 CASES: Final = {
     "predictor": Case("/predict", lambda answers: answers == [{"score": 1.5}], '"good and cheap"'),
+    "prefetch": Case("/predict", lambda answers: answers == [{"score": 1.5}], '"good and cheap"'),
     "pipeline": Case(
         "/run", lambda answers: answers == [{"verdict": "buy it", "of": 0.375}], '"Good, cheap and good!"'
     ),
@@ -54,8 +54,7 @@ CASES: Final = {
 @pytest.mark.parametrize("name", CASES)
 def test_example(kube: Kube, namespace: str, name: str) -> None:
     case = CASES[name]
-    manifest: Object = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
-    kube.apply(manifest, namespace)
+    kube.apply(EXAMPLES / f"{name}.yaml", namespace)
     service = Service(kube, namespace, name)
     service.wait_settled()
     (head,) = ray_pods(kube, namespace, "ray.io/node-type=head")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -13,9 +15,13 @@ class Scorer:
     ``cost_s`` is what one call costs, however many texts are in it, as on a GPU: so batching shows.
     """
 
-    def __init__(self, weights: dict[str, float] | None = None, cost_s: float = 0.02) -> None:
-        """weights: by word in lower case. cost_s: seconds."""
+    def __init__(
+        self, weights: dict[str, float] | None = None, cost_s: float = 0.02, weights_file: str | None = None
+    ) -> None:
+        """weights: by word in lower case; weights_file has more, as JSON. cost_s: seconds."""
         self._weights = dict(weights or {})
+        if weights_file is not None:
+            self._weights |= json.loads(Path(weights_file).read_text())
         self._cost_s = cost_s
 
     def predict_batch(self, items: list[str]) -> list[dict[str, float]]:

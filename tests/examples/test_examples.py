@@ -42,6 +42,7 @@ def test_there_are_examples() -> None:
         "gpu-workers",
         "pipeline",
         "predictor",
+        "prefetch",
         "quickstart",
         "sticky-routing",
         "token-auth",

@@ -131,7 +131,9 @@ def test_answers_end_their_connection_while_the_pod_drains(ray: real_ray.RealRay
     until(lambda: not new_one_closes(ray), ray)
 
 
-def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
+    """A second node of this Ray, known as ``worker-1``; gives the environment of its pod."""
     ports = real_ray.free_ports(6)
     flags = (
         "dashboard-agent-listen-port",
@@ -142,13 +144,13 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
         "metrics-export-port",
     )
     environment = {
+        **real_ray.NO_TOKEN,
         "PATH": f"{real_ray.VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "RAY_CLOUD_INSTANCE_ID": "worker-1",
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain.SHUTDOWN_S),
         "OF_TEST": str(ray.temp_dir),  # by which its processes are found at the end
     }
-    log = tmp_path / "worker.log"
     with log.open("wb") as output:
         worker = subprocess.Popen(
             [
@@ -163,11 +165,88 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
         )
     threading.Thread(target=worker.wait, daemon=True).start()
     until(lambda: "Ray runtime started" in log.read_text(errors="replace"), ray)
-    hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
-    done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "drain: drained"
-    again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-    assert "drained" not in again.stderr  # no other node has been taken for it
-    os.kill(worker.pid, signal.SIGTERM)
-    until(lambda: worker.poll() is not None, ray)
+    try:
+        yield environment
+    finally:
+        os.kill(worker.pid, signal.SIGTERM)
+        until(lambda: worker.poll() is not None, ray)
+
+
+def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
+    with worker_node(ray, tmp_path / "worker.log") as environment:
+        hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
+        done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "drain: drained"
+        again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+        assert "drained" not in again.stderr  # no other node has been taken for it
     assert not new_one_closes(ray)
+
+
+# --- the same by serve_runtime's commands (docs/serve-runtime/helpers.md)
+
+
+def command(ray: real_ray.RealRay, mount: Path, **env: str) -> Callable[..., subprocess.Popen[str]]:
+    """Begins ``python -m serve_runtime`` as in a pod of this Ray."""
+    environment = {
+        **real_ray.NO_TOKEN,
+        **env,
+        "PATH": f"{real_ray.VENV / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(real_ray.ROOT),
+        "RAY_ADDRESS": f"127.0.0.1:{ray.gcs_port}",
+    }
+
+    def begin(name: str, *arguments: str) -> subprocess.Popen[str]:
+        more = {
+            "drain": ("--proxy-port", str(ray.serve_port), "--mark", str(mount / "draining")),
+            "probe": ("--proxy", f"http://127.0.0.1:{ray.serve_port}", "--dashboard", ray.dashboard, "--timeout", "30"),
+        }[name]
+        return subprocess.Popen(
+            ["python", "-m", "serve_runtime", name, "--node-ip", "127.0.0.1", *more, *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
+
+
+def test_the_command_drains_a_worker_and_may_be_called_twice(ray: real_ray.RealRay, tmp_path: Path) -> None:
+    (tmp_path / "mark").mkdir()
+    with worker_node(ray, tmp_path / "worker.log") as environment:
+        begin = command(ray, tmp_path / "mark", **environment)
+        both = [begin("drain", "--timeout", "60"), begin("drain", "--timeout", "60")]
+        said = [each.communicate(timeout=120)[0] for each in both]
+        assert [each.returncode for each in both] == [0, 0], said
+        assert any("the node has ended" in each for each in said), said
+        after = begin("drain")
+        assert after.communicate(timeout=60) == ("drain: nothing to drain: no living Ray node here\n", None)
+    assert not new_one_closes(ray)
+
+
+def test_the_command_on_a_head_waits_for_what_is_under_way(ray: real_ray.RealRay, mount: Path) -> None:
+    try:
+        with connection(ray) as kept, connection(ray) as streaming:
+            assert not closes(kept)
+            streaming.request("GET", "/?seconds=4&stream=1")
+            stream = streaming.getresponse()
+            assert stream.read(4) == b"one "
+            drained = command(ray, mount)("drain", "--timeout", "100")
+            assert drained.stdout is not None
+            assert "from which nothing can be moved; waiting for 2 connection(s)" in drained.stdout.readline()
+            until(lambda: closes(kept), ray)
+            assert stream.read() == b"two three"
+            out, _ = drained.communicate(timeout=120)
+        assert (drained.returncode, out.splitlines()[-1]) == (0, "drain: no connection is open")
+    finally:
+        (mount / "draining").write_text("")
+    until(lambda: not new_one_closes(ray), ray)
+
+
+def test_the_probe_knows_what_runs_here(ray: real_ray.RealRay, mount: Path, tmp_path: Path) -> None:
+    begin = command(ray, mount, TMPDIR=str(tmp_path))
+    asked = ("--application", "teller", "--deployment", "teller/Teller", "--here", "--warm", "/?seconds=0")
+    said, _ = begin("probe", "--wait", "60", *asked).communicate(timeout=120)
+    assert said == "ready: the proxy takes requests, teller RUNNING, teller/Teller running here, warm\n"
+    said, _ = begin("probe", "--deployment", "teller/Other").communicate(timeout=120)
+    assert said == "not ready: deployment teller/Other is not there; there are Teller\n"

@@ -54,6 +54,7 @@ def unready(node: str = "head", **status: Any) -> Manifest:
 
 
 RUNNING = {"name": "ray", "state": {"running": {}}, "ready": False, "restartCount": 0}
+LAST = {"lastState": {"terminated": {"exitCode": 5, "message": "disk\nfull"}}}
 REFUSED = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": TOO_FEW}]
 
 
@@ -67,11 +68,12 @@ REFUSED = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"
         ({"containerStatuses": [waiting("ImagePullBackOff")]}, Activity.PODS_FAILING, "ImagePullBackOff said so"),
         ({"containerStatuses": [waiting("CrashLoopBackOff")]}, Activity.PODS_FAILING, "CrashLoopBackOff"),
         ({"containerStatuses": [{**RUNNING, "restartCount": 3}]}, Activity.PODS_FAILING, "again and again"),
+        ({"initContainerStatuses": [waiting("CrashLoopBackOff", **LAST)]}, Activity.PODS_FAILING, "it said: disk full"),
         ({"containerStatuses": [RUNNING]}, Activity.STARTING_RAY, ""),
         (
             {"initContainerStatuses": [RUNNING], "containerStatuses": [waiting("PodInitializing")]},
             Activity.INITIALIZING,
-            "",
+            "1 pod(s) run init containers: ray",
         ),
     ],
 )

@@ -265,8 +265,8 @@ def _of_pod(pod: Mapping[str, Any]) -> tuple[Activity, str] | None:
         return Activity.WAITING, shorten(str(scheduled.get("message") or scheduled.get("reason") or ""), 300)
     if scheduled is None and not main and not init and not (pod.get("spec") or {}).get("nodeName"):
         return Activity.SCHEDULING, ""
-    if any("running" in _state(c) for c in init):
-        return Activity.INITIALIZING, ""
+    if running := [str(c.get("name")) for c in init if "running" in _state(c)]:
+        return Activity.INITIALIZING, ", ".join(running)
     if not main or any("waiting" in _state(c) for c in (*init, *main)):
         return Activity.PULLING, ""
     return Activity.STARTING_RAY, ""
@@ -281,14 +281,21 @@ def _state(container: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _failure(container: Mapping[str, Any]) -> str:
-    """Why a container does not come up, empty while that is not known to be so."""
+    """Why a container does not come up, with its last words; empty while that is not known to be so."""
     waiting = _state(container).get("waiting") or {}
     reason = str(waiting.get("reason") or "")
     if waiting and reason not in _MAKING:
-        return f"{container.get('name')}: {reason} {waiting.get('message') or ''}".strip()
+        return f"{container.get('name')}: {reason} {waiting.get('message') or ''}".strip() + _last_words(container)
     if int(container.get("restartCount") or 0) >= _MANY_RESTARTS and not container.get("ready"):
-        return f"{container.get('name')} restarts again and again"
+        return f"{container.get('name')} restarts again and again{_last_words(container)}"
     return ""
+
+
+def _last_words(container: Mapping[str, Any]) -> str:
+    """What it left in its termination log before it ended, as ``prefetch`` of serve_runtime does."""
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    said = " ".join(str(ended.get("message") or "").split())
+    return f"; it said: {shorten(said, 300)}" if said else ""
 
 
 def _pod_mark(pod: Mapping[str, Any]) -> str:
