@@ -40,13 +40,17 @@ class RedisProcess:
         return f"redis://{secret}{self.address}:{self.port}/0"
 
     def start(self) -> None:
-        """Starts it and waits for its port. A server that was killed goes on with what it had written to its folder."""
+        """Starts it and waits until it answers. One that was killed goes on with what is in its folder."""
         argv = ["redis-server", str(self._file)]
         self._process = subprocess.Popen(argv, executable=f"/usr/bin/{_PROGRAM}", stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
-                socket.create_connection((self.address, self.port), timeout=1).close()
+                with socket.create_connection((self.address, self.port), timeout=1) as to:
+                    to.sendall(b"PING\r\n")
+                    answer = to.recv(64)
+                if answer.startswith(b"-LOADING"):  # it reads what it had kept
+                    raise OSError(answer.decode().strip())
             except OSError as error:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     msg = f"redis-server does not answer at {self.address}:{self.port}: {error}"

@@ -8,6 +8,7 @@ own redelivery on Redis knows no task longer than its visibility timeout: it run
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -20,6 +21,7 @@ from kombu.exceptions import KombuError
 
 from serve_runtime.tasks.ledger import LedgerError, prefix_of
 
+_LOG = logging.getLogger("ray.serve")
 TASK: Final = "serve_runtime.tasks.run"
 _ONCE_MORE: Final = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 """A pooled connection may have died since it was used; a second try opens a new one."""
@@ -166,6 +168,10 @@ class Worker:
         worker_state.should_stop = 0
 
 
+def _away(error: Exception, pause_s: float) -> None:
+    _LOG.warning("the broker is away (%s); trying again in %.1f s", type(error).__name__, pause_s)
+
+
 def _consumer(foreign: Callable[[bytes, str], Any]) -> type[Consumer]:
     """Celery drops messages that it cannot read with a line in the log; this keeps them first."""
 
@@ -179,6 +185,13 @@ def _consumer(foreign: Callable[[bytes, str], Any]) -> type[Consumer]:
         return True
 
     class Keeping(Consumer):  # type: ignore[misc] # an Any where Celery is not installed
+        def ensure_connected(self, conn: Any) -> Any:
+            """Celery's own pauses grow to half a minute, in which a broker that is back has no consumers."""
+            return conn.ensure_connection(
+                _away, max_retries=None, interval_start=0.5, interval_step=0.5, interval_max=3,
+                callback=worker_state.maybe_shutdown,
+            )  # fmt: skip
+
         def on_unknown_message(self, body: Any, message: Any) -> None:
             if kept(message, "the message is no Celery task"):
                 super().on_unknown_message(body, message)
