@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY_VERSION = "2.60.0"
+NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
+"""For every process of a Ray of tests: a token that somebody left in their home directory would turn it on."""
 VENV = Path(os.environ.get("RAY_TEST_VENV", ROOT / ".cache" / "rayvenv"))
 
 
@@ -164,6 +166,7 @@ def start(
         # `ray start` gives up when its raylet has not registered within 30 s, which happens on a busy machine;
         # one question for it may take this long.
         "RAY_raylet_start_wait_time_s": "120",
+        **NO_TOKEN,
         "PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         **(env or {}),
     }
