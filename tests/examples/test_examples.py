@@ -44,6 +44,7 @@ def test_there_are_examples() -> None:
         "predictor",
         "quickstart",
         "sticky-routing",
+        "tasks",
         "token-auth",
     ]
 
