@@ -5,25 +5,16 @@ from; on other clusters it is a pod with the public image.
 """
 
 import secrets
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from e2e import redis_process
 from e2e.cluster import Kind
-from e2e.localkube import debian
-from e2e.localkube.errors import LocalKubeError
-from e2e.localkube.progress import Steps
 from e2e.support import Kube, account, pod_ready, wait_for
 
 _IMAGE = "redis:7"
-# redis-tools has the server's program under another name; the package redis-server would start a service at once.
-_PROGRAM = "redis-check-rdb"
-_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -50,45 +41,14 @@ def running(kube: Kube, namespace: str) -> Iterator[Redis]:
 
 @contextmanager
 def _process(kube: Kube) -> Iterator[Redis]:
-    debian.ensure({_PROGRAM: "redis-tools"}, Steps())
-    address, port, password = _node_address(kube), _free_port(), secrets.token_hex(16)
-    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        settings = Path(folder) / "redis.conf"  # not on the command line, where everybody could read the password
-        settings.write_text(f'bind {address}\nport {port}\nrequirepass {password}\ndir {folder}\nsave ""\n')
-        argv = ["redis-server", str(settings)]
-        process = subprocess.Popen(argv, executable=f"/usr/bin/{_PROGRAM}", stdout=subprocess.DEVNULL)
-        try:
-            _await_port(address, port, process)
-            cli = ("redis-cli", "-h", address, "-p", str(port), "--no-auth-warning", "-a", password)
-            yield Redis(f"{address}:{port}", password, cli)
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
+    with redis_process.running(_node_address(kube), password=secrets.token_hex(16)) as server:
+        cli = ("redis-cli", "-h", server.address, "-p", str(server.port), "--no-auth-warning", "-a", server.password)
+        yield Redis(f"{server.address}:{server.port}", server.password, cli)
 
 
 def _node_address(kube: Kube) -> str:
     (node,) = kube.plain(kube.core.list_node())["items"]
     return str(next(entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _await_port(address: str, port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection((address, port), timeout=1).close()
-        except OSError as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                msg = f"redis-server does not answer at {address}:{port}: {error}"
-                raise LocalKubeError(msg) from error
-            time.sleep(0.1)
-        else:
-            return
 
 
 @contextmanager

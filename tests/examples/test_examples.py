@@ -45,6 +45,7 @@ def test_there_are_examples() -> None:
         "prefetch",
         "quickstart",
         "sticky-routing",
+        "tasks",
         "token-auth",
     ]
 

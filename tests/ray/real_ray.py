@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RAY_VERSION = "2.60.0"
 NO_TOKEN = {"RAY_AUTH_MODE": "disabled"}
 """For every process of a Ray of tests: a token that somebody left in their home directory would turn it on."""
+WANTED = (f"ray[serve]=={RAY_VERSION}", "celery", "redis")
 VENV = Path(os.environ.get("RAY_TEST_VENV", ROOT / ".cache" / "rayvenv"))
 
 
@@ -36,10 +37,10 @@ def ray_python(*, install: bool = True) -> Path:
     ``RAY_TEST_VENV`` names another one. Raises RayUnavailableError.
     """
     python = VENV / "bin" / "python"
-    if (VENV / "bin" / "ray").exists():
+    if all((VENV / "bin" / program).exists() for program in ("ray", "celery")):
         return python
     if not install:
-        raise RayUnavailableError(f"{VENV} has no Ray; install ray[serve]=={RAY_VERSION} there")
+        raise RayUnavailableError(f"{VENV} has no Ray or no Celery; install {' '.join(WANTED)} there")
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if uv is None:
         commands = [[sys.executable, "-m", "venv", str(VENV)], [str(python), "-m", "pip", "install", "-q"]]
@@ -48,7 +49,9 @@ def ray_python(*, install: bool = True) -> Path:
             [uv, "venv", "-q", "-p", sys.executable, str(VENV)],
             [uv, "pip", "install", "-q", "-p", str(python)],
         ]
-    commands[1] += ["-c", str(ROOT / "constraints.txt"), f"ray[serve]=={RAY_VERSION}"]
+    commands[1] += ["-c", str(ROOT / "constraints.txt"), *WANTED]
+    if python.exists():  # an older one, in which something is missing
+        commands = commands[1:]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
