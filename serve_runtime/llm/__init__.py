@@ -16,6 +16,6 @@ __all__ = ["OpenAiArgs", "openai"]
 
 def openai(args: OpenAiArgs) -> "serve.Application":
     """Application builder. Raises ValueError that names the field, and ModuleNotFoundError without vLLM."""
-    from serve_runtime.llm import build  # noqa: PLC0415 - needs Ray and vLLM
+    from serve_runtime.llm import application  # noqa: PLC0415 - needs Ray and vLLM
 
-    return build.openai(args)
+    return application.openai(args)

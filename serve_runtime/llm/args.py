@@ -32,7 +32,7 @@ SERVED_BY_ARGUMENT: Final[dict[str, str]] = {
 }
 """Engine arguments that are said elsewhere: the argument which to use instead."""
 NOT_HERE: Final[dict[str, str]] = {
-    "data_parallel_size": "more replicas do the same; for experts spread over ranks use ray.serve.llm:build_dp_openai_app",
+    "data_parallel_size": "use more replicas; for experts spread over ranks there is ray.serve.llm:build_dp_openai_app",
     "kv_transfer_config": "use serve_runtime.llm:prefill_decode, which sets it for both sides",
     "disable_log_stats": "routing, autoscaling and health are told by the engine's stats",
 }
