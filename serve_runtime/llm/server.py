@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from typing import Any
+from typing import Any, Final
 
 from fastapi import HTTPException
 from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest, ErrorResponse
@@ -22,7 +23,8 @@ from serve_runtime.llm.pulse import Pulse
 from serve_runtime.llm.stats import EngineStats
 
 _LOG = logging.getLogger("ray.serve")
-START_SECONDS = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0]
+_LOOK_EVERY_S: Final = 0.5
+START_SECONDS: Final = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0]
 
 
 class Replica:
@@ -59,6 +61,7 @@ class Replica:
         started.observe(warm - loaded, {"model": model, "part": "warm_up"})
         _LOG.info("%s is ready: engine %.1f s, warm-up %.1f s", model, loaded - begun, warm - loaded)
         self._pulse = Pulse(self._settings.health, lambda: self._stats.steps, lambda: self._generate(1, 1))
+        self._watch = asyncio.create_task(_end_with(client)) if client is not None else None
 
     def _generates(self) -> bool:
         """Whether the model completes texts; one that embeds has no tokens to ask for."""
@@ -128,6 +131,19 @@ class Replica:
             "prompt_tokens": float(self._stats.prompt_tokens),
             "cached_tokens": float(self._stats.cached_tokens),
         }
+
+
+async def _end_with(client: Any) -> None:
+    """Ends this process when its engine is dead, which is for good.
+
+    Ray would replace the replica after three failed checks, half a minute; until then, refusing at once, it would have
+    the shortest queue of all and draw the requests of the others to itself.
+    """
+    while not client.errored:
+        await asyncio.sleep(_LOOK_EVERY_S)
+    _LOG.error("The engine has died; this replica ends, so that another one takes its place at once.")
+    await asyncio.sleep(_LOOK_EVERY_S)  # what is in flight is told
+    os._exit(1)
 
 
 class LLM(Replica, LLMServer):  # type: ignore[misc]
