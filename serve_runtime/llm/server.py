@@ -139,8 +139,10 @@ async def _end_with(client: Any) -> None:
     Ray would replace the replica after three failed checks, half a minute; until then, refusing at once, it would have
     the shortest queue of all and draw the requests of the others to itself.
     """
-    while not client.errored:
+    while True:
         await asyncio.sleep(_LOOK_EVERY_S)
+        if client.errored:
+            break
     _LOG.error("The engine has died; this replica ends, so that another one takes its place at once.")
     await asyncio.sleep(_LOOK_EVERY_S)  # what is in flight is told
     os._exit(1)
