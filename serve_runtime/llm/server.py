@@ -46,7 +46,7 @@ class Replica:
             ("model", "part"),
         )
         self._ill = metrics.Gauge("serve_runtime_llm_ill", "1 while the health check fails.", ("model",))
-        begun = time.monotonic()
+        self._began_at, begun = time.time(), time.monotonic()
         await super().__init__(llm_config, *arguments, **named)  # type: ignore[misc,call-arg]
         loaded = time.monotonic()
         self._stats = EngineStats()
@@ -56,10 +56,10 @@ class Replica:
             client.logger_manager.stat_loggers.append(self._stats)
         await self._warm_up()
         warm = time.monotonic()
-        model = llm_config.model_id
-        started.observe(loaded - begun, {"model": model, "part": "engine"})
-        started.observe(warm - loaded, {"model": model, "part": "warm_up"})
-        _LOG.info("%s is ready: engine %.1f s, warm-up %.1f s", model, loaded - begun, warm - loaded)
+        self._took = {"engine": loaded - begun, "warm_up": warm - loaded}
+        for part, seconds in self._took.items():
+            started.observe(seconds, {"model": llm_config.model_id, "part": part})
+        _LOG.info("%s is ready: engine %.1f s, warm-up %.1f s", llm_config.model_id, *self._took.values())
         self._pulse = Pulse(self._settings.health, lambda: self._stats.steps, lambda: self._generate(1, 1))
         self._watch = asyncio.create_task(_end_with(client)) if client is not None else None
 
@@ -125,11 +125,14 @@ class Replica:
         return {**await super().record_routing_stats(), **self._stats.load()}  # type: ignore[misc]
 
     async def load(self) -> dict[str, float]:
-        """What is going on in this replica; for tests and benches, which call it by handle."""
+        """What goes on in this replica and how its start went; for tests and benches, which call it by handle."""
         return self._stats.load() | {
             "steps": float(self._stats.steps),
             "prompt_tokens": float(self._stats.prompt_tokens),
             "cached_tokens": float(self._stats.cached_tokens),
+            "began_at": self._began_at,
+            "engine_s": self._took["engine"],
+            "warm_up_s": self._took["warm_up"],
         }
 
 
