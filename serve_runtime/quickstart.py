@@ -21,6 +21,11 @@ from ray import serve
 _MAX_SLEEP_S = 120.0
 
 
+def _bound(deployment: Any, **arguments: str) -> serve.Application:
+    """Its application. Type checkers take a decorated class for the class, which has no ``bind``."""
+    return deployment.bind(**arguments)
+
+
 def _seconds(request: Request, default: float) -> float:
     """``?seconds=`` of the request, between 0 and two minutes; ``default`` when absent or no number."""
     try:
@@ -62,10 +67,10 @@ class Greeter:
 
 def build(args: dict[str, str]) -> serve.Application:
     """Application builder: ``args: {version: "2"}`` in the serve config reaches the constructor."""
-    return Greeter.bind(version=args.get("version", "1"))
+    return _bound(Greeter, version=args.get("version", "1"))
 
 
-app = Greeter.bind()
+app = _bound(Greeter)
 
 
 @serve.deployment(
@@ -90,7 +95,7 @@ class Sleeper:
         return {"slept": time.monotonic() - started, "pid": os.getpid()}
 
 
-autoscaling = Sleeper.bind()
+autoscaling = _bound(Sleeper)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0.1})
@@ -105,7 +110,7 @@ class Broken:
         return "unreachable"
 
 
-broken = Broken.bind()
+broken = _bound(Broken)
 
 
 _ILLNESS = pathlib.Path(tempfile.gettempdir()) / "serve_runtime-patient-is-ill"
@@ -142,4 +147,4 @@ class Patient:
         return {"pod": os.environ.get("RAY_CLOUD_INSTANCE_ID") or socket.gethostname(), "pid": os.getpid()}
 
 
-patient = Patient.bind()
+patient = _bound(Patient)

@@ -18,7 +18,7 @@ from typing import Any
 from serve_runtime.routing import choose, requests, settings
 
 try:
-    from ray.serve.request_router import (  # type: ignore[import-not-found]
+    from ray.serve.request_router import (
         LocalityMixin,
         MultiplexMixin,
         RequestRouter,

@@ -46,7 +46,7 @@ def drain(host: str, port: int, seconds: float) -> str:
     if not answers(head):
         return "the head does not answer"
 
-    from ray._raylet import GcsClient  # type: ignore[import-not-found]  # noqa: PLC0415  # costs half a second
+    from ray._raylet import GcsClient  # noqa: PLC0415  # costs half a second
 
     gcs = GcsClient(address=f"{head[0]}:{head[1]}")
     node = own_node(gcs)

@@ -58,6 +58,6 @@ class CloseWhileDraining:
 
 def middlewares() -> list[Any]:
     """What ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names."""
-    from starlette.middleware import Middleware  # type: ignore[import-not-found]  # noqa: PLC0415
+    from starlette.middleware import Middleware  # noqa: PLC0415
 
     return [Middleware(CloseWhileDraining)]
