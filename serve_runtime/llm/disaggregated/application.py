@@ -37,10 +37,11 @@ def prefill_decode(args: PrefillDecodeArgs) -> Any:
 
 def _ingress(checked: Any, decode: Any) -> Any:
     """In front of the decode replicas, which are what answers; as Ray's builder makes it."""
-    from ray import serve  # noqa: PLC0415
     from ray.llm._internal.common.dict_utils import maybe_apply_llm_deployment_config_defaults  # noqa: PLC0415
     from ray.llm._internal.serve.core.configs.openai_api_models import to_model_metadata  # noqa: PLC0415
     from ray.serve.llm.ingress import make_fastapi_ingress  # noqa: PLC0415
+
+    from ray import serve  # noqa: PLC0415
 
     model, wanted = checked.decode_config, checked.ingress_cls_config
     options = maybe_apply_llm_deployment_config_defaults(

@@ -15,6 +15,9 @@ DECODE_PORTS: Final = 22000
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
+_SIDES: Final = ("prefill", "decode")
+
+
 class Transfer(Strict):
     """How the KV cache of a prompt gets from the replica that read it to the replica that answers: NIXL.
 
@@ -80,6 +83,15 @@ class PrefillDecodeArgs(Strict):
     connect_at_start: bool | None = None
     ingress: Ingress = Ingress()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_transfer(cls, given: Any) -> Any:
+        places = {"engine": given, **{f"{side}.engine": given.get(side) for side in _SIDES}} if _is_map(given) else {}
+        for where, holder in places.items():
+            if _is_map(holder) and _is_map(engine := holder.get("engine")) and "kv_transfer_config" in engine:
+                raise ValueError(f"{where}.kv_transfer_config: use the argument transfer, which sets it for both sides")
+        return given
+
     @model_validator(mode="after")
     def _consistent(self) -> PrefillDecodeArgs:
         problems = [
@@ -117,3 +129,7 @@ class PrefillDecodeArgs(Strict):
         """Whether there is no GPU anywhere; both sides are alike in that."""
         accelerator: Accelerator = self.decode.accelerator
         return accelerator.kind == "cpu"
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, dict)
