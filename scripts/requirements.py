@@ -13,7 +13,8 @@ def main(pyproject: str, folder: str) -> None:
     project = tomllib.loads(Path(pyproject).read_text())["project"]
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    sets = {"operator": project["dependencies"], "runtime": project["optional-dependencies"]["runtime"]}
+    extras = project["optional-dependencies"]
+    sets = {"operator": project["dependencies"], "runtime": extras["runtime"], "llm": extras["llm"]}
     for name, requirements in sets.items():
         (out / f"{name}.txt").write_text("\n".join(sorted(requirements)) + "\n")
 

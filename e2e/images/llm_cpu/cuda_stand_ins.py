@@ -5,7 +5,7 @@ their place this makes, for each library named NEEDED and missing, a small one w
 the versions, that are asked of it; each returns 100, CUDA's "no device". Test images only: nothing computes on a GPU with
 them.
 
-    python cuda_stand_ins.py SITE_PACKAGES
+    python cuda_stand_ins.py SITE_PACKAGES FOLDER
 
 Standard library, ``gcc`` and ``readelf``.
 """
@@ -21,8 +21,6 @@ from pathlib import Path
 
 NO_DEVICE = 100  # cudaErrorNoDevice, CUDA_ERROR_NO_DEVICE
 _CUDA = re.compile(r"lib(cu[a-zA-Z]*|nv[a-zA-Z_]*|nccl)\.so")
-# These are looked for beside torch's own libraries, which all have $ORIGIN in their search path.
-_FOLDER = Path("torch") / "lib"
 
 
 @dataclass(frozen=True)
@@ -120,12 +118,12 @@ def _read(path: Path) -> Needs:
     return needs(*listings)
 
 
-def main(site_packages: str) -> None:
-    root = Path(site_packages)
-    torch = [*sorted((root / _FOLDER).glob("*.so*")), *sorted((root / "torch").glob("*.so"))]
+def main(site_packages: str, folder: str) -> None:
+    root = Path(site_packages) / "torch"
+    torch = [*sorted((root / "lib").glob("*.so*")), *sorted(root.glob("*.so"))]
     made = plan(_read(path) for path in torch if path.is_file() and not _CUDA.match(path.name))
     for name, stand_in in sorted(made.items()):
-        build(name, stand_in, root / _FOLDER)
+        build(name, stand_in, Path(folder))
         print(f"{name}: {sum(map(len, stand_in.symbols.values()))} symbols")
 
 
