@@ -24,7 +24,7 @@ def openai(args: OpenAiArgs) -> Any:
 
 
 def check_engine_arguments(engine: dict[str, Any], where: str) -> None:
-    """Raises ValueError for names that this vLLM does not have. ray.serve.llm would too, without saying which is near."""
+    """Raises ValueError for names that this vLLM does not have; ray.serve.llm would too, but suggest none."""
     from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
     from vllm.entrypoints.launchers.cli_args import FrontendArgs  # noqa: PLC0415
 

@@ -81,7 +81,7 @@ class Model(Strict):
     lora: Lora | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Model:
+    def _model_is_consistent(self) -> Model:
         if "--" in self.id:
             raise ValueError(f"id: {self.id!r} has two hyphens in a row, which Ray reads as a slash; write one")
         source = self.source or self.id
@@ -210,7 +210,7 @@ class Serving(Strict):
     env: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Serving:
+    def _serving_is_consistent(self) -> Serving:
         for name in self.engine:
             if name in SERVED_BY_ARGUMENT:
                 raise ValueError(f"engine.{name}: use the argument {SERVED_BY_ARGUMENT[name]}")
@@ -236,7 +236,7 @@ class Serving(Strict):
 
 
 class Llm(Model, Serving):
-    """One model with its replicas."""
+    """One model with its replicas. (The validators of both have names of their own, or one would replace the other.)"""
 
 
 class Ingress(Strict):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from typing import Any
+from typing import Any, Final
 
 from fastapi import HTTPException
 from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest, ErrorResponse
@@ -22,7 +23,8 @@ from serve_runtime.llm.pulse import Pulse
 from serve_runtime.llm.stats import EngineStats
 
 _LOG = logging.getLogger("ray.serve")
-START_SECONDS = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0]
+_LOOK_EVERY_S: Final = 0.5
+START_SECONDS: Final = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0]
 
 
 class Replica:
@@ -44,7 +46,7 @@ class Replica:
             ("model", "part"),
         )
         self._ill = metrics.Gauge("serve_runtime_llm_ill", "1 while the health check fails.", ("model",))
-        begun = time.monotonic()
+        self._began_at, begun = time.time(), time.monotonic()
         await super().__init__(llm_config, *arguments, **named)  # type: ignore[misc,call-arg]
         loaded = time.monotonic()
         self._stats = EngineStats()
@@ -54,11 +56,12 @@ class Replica:
             client.logger_manager.stat_loggers.append(self._stats)
         await self._warm_up()
         warm = time.monotonic()
-        model = llm_config.model_id
-        started.observe(loaded - begun, {"model": model, "part": "engine"})
-        started.observe(warm - loaded, {"model": model, "part": "warm_up"})
-        _LOG.info("%s is ready: engine %.1f s, warm-up %.1f s", model, loaded - begun, warm - loaded)
+        self._took = {"engine": loaded - begun, "warm_up": warm - loaded}
+        for part, seconds in self._took.items():
+            started.observe(seconds, {"model": llm_config.model_id, "part": part})
+        _LOG.info("%s is ready: engine %.1f s, warm-up %.1f s", llm_config.model_id, *self._took.values())
         self._pulse = Pulse(self._settings.health, lambda: self._stats.steps, lambda: self._generate(1, 1))
+        self._watch = asyncio.create_task(_end_with(client)) if client is not None else None
 
     def _generates(self) -> bool:
         """Whether the model completes texts; one that embeds has no tokens to ask for."""
@@ -122,12 +125,30 @@ class Replica:
         return {**await super().record_routing_stats(), **self._stats.load()}  # type: ignore[misc]
 
     async def load(self) -> dict[str, float]:
-        """What is going on in this replica; for tests and benches, which call it by handle."""
+        """What goes on in this replica and how its start went; for tests and benches, which call it by handle."""
         return self._stats.load() | {
             "steps": float(self._stats.steps),
             "prompt_tokens": float(self._stats.prompt_tokens),
             "cached_tokens": float(self._stats.cached_tokens),
+            "began_at": self._began_at,
+            "engine_s": self._took["engine"],
+            "warm_up_s": self._took["warm_up"],
         }
+
+
+async def _end_with(client: Any) -> None:
+    """Ends this process when its engine is dead, which is for good.
+
+    Ray would replace the replica after three failed checks, half a minute; until then, refusing at once, it would have
+    the shortest queue of all and draw the requests of the others to itself.
+    """
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        if client.errored:
+            break
+    _LOG.error("The engine has died; this replica ends, so that another one takes its place at once.")
+    await asyncio.sleep(_LOOK_EVERY_S)  # what is in flight is told
+    os._exit(1)
 
 
 class LLM(Replica, LLMServer):  # type: ignore[misc]
