@@ -42,6 +42,8 @@ def test_there_are_examples() -> None:
         "gpu-workers",
         "llm-openai-gpu",
         "llm-openai",
+        "llm-prefill-decode-gpu",
+        "llm-prefill-decode",
         "pipeline",
         "predictor",
         "quickstart",

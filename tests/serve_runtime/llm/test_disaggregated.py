@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from rayservice_operator.lint.rules.pairs import PAIRED
 from serve_runtime.errors import Refusal, UnknownModel
 from serve_runtime.llm import PrefillDecodeArgs
 from serve_runtime.llm.disaggregated import checks
@@ -65,6 +66,10 @@ def test_what_does_not_fit_is_refused_and_told(prefill: Any, decode: Any, more: 
     said = refused(prefill, decode, **more)
     for word in words:
         assert word in said
+
+
+def test_lint_knows_what_must_match() -> None:
+    assert set(checks.MUST_MATCH) == PAIRED
 
 
 def test_all_problems_are_told_at_once() -> None:
