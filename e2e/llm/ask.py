@@ -1,7 +1,8 @@
 """Ask an HTTP service, in a pod: ``python ask.py REQUESTS``, JSON on both sides; standard library alone.
 
-REQUESTS is a list of ``{"url": …, "body": null or JSON, "raw": text instead of JSON, "headers": {…}}``; each is answered in
-order with ``{"status": …, "headers": {…}, "body": JSON or text, "events": [JSON of each SSE event but [DONE]], "done": bool}``.
+REQUESTS is a list of ``{"url": …, "body": null or JSON, "raw": text instead of JSON, "headers": {…}}``; each is
+answered in order with ``{"status": …, "headers": {…}, "body": JSON or text}``, a stream of events in place of the body
+with ``"events": [JSON of each but [DONE]], "done": whether [DONE] was the last``.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python reference.py MODEL '[{"prompt": "hello", "tokens": 8}, {"messages": […], "tokens": 8, "adapter": "…"}]'
 
-For each request: ``{"prompt": [token ids], "tokens": [token ids], "text": "…"}``. An adapter is a folder in PEFT's layout;
-it is added to the weights here, so PEFT need not be there. In float32: with fewer bits, vLLM's order of additions and
-Transformers' round to different tokens after some twenty.
+For each request: ``{"prompt": [token ids], "tokens": [token ids], "text": "…"}``. An adapter is a folder in PEFT's
+layout; it is added to the weights here, so PEFT need not be there. In float32: with fewer bits, vLLM's order of
+additions and Transformers' round to different tokens after some twenty.
 """
 
 import json

@@ -1,9 +1,9 @@
 """Stand-ins for the CUDA libraries that PyTorch's wheel links against, for tests of vLLM on machines without a GPU.
 
-PyPI has PyTorch only as a CUDA build, which does not load without 2.5 GB of libraries by NVIDIA that do nothing there. In
-their place this makes, for each library named NEEDED and missing, a small one with that name. It exports the symbols, with
-the versions, that are asked of it; each returns 100, CUDA's "no device". Test images only: nothing computes on a GPU with
-them.
+PyPI has PyTorch only as a CUDA build, which does not load without 2.5 GB of libraries by NVIDIA that do nothing there.
+In their place this makes, for each library named NEEDED and missing, a small one with that name. It exports the
+symbols, with the versions, that are asked of it; each returns 100, CUDA's "no device". Test images only: nothing
+computes on a GPU with them.
 
     python cuda_stand_ins.py SITE_PACKAGES FOLDER
 
