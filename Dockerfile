@@ -1,4 +1,5 @@
-# Two images: `operator` (no Ray in it) and `runtime` (what Ray pods run).
+# Images: `operator` (no Ray in it), `runtime` (what Ray pods run), `llm` (the same with vLLM, for GPUs) and `llm-cpu`, which
+# tests use: vLLM on machines without a GPU.
 #   docker build --target operator -t rayservice-operator/operator:dev .
 # or, with docker or buildah, whichever is there: python -m e2e.images build operator runtime
 #
@@ -41,11 +42,14 @@ USER 65532:65532
 ENTRYPOINT ["/opt/operator/bin/rayservice-operator"]
 
 
-FROM ${BASE} AS runtime-packages
+FROM ${BASE} AS runtime-base
 # Ray pods' probes use bash and wget.
 RUN command -v wget > /dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends wget \
  && rm -rf /var/lib/apt/lists/*; }
 RUN useradd --uid 1000 --create-home --shell /bin/bash ray
+
+
+FROM runtime-base AS runtime-packages
 COPY --from=requirements /requirements/runtime.txt /requirements/constraints.txt /requirements/
 RUN python3 -m venv /opt/ray \
  && /opt/ray/bin/pip install --no-cache-dir --no-compile --quiet -r /requirements/runtime.txt \
@@ -56,6 +60,63 @@ RUN python3 -m venv /opt/ray \
 
 FROM runtime-packages AS runtime
 ENV PATH=/opt/ray/bin:$PATH HOME=/home/ray PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
+COPY serve_runtime /opt/serve/serve_runtime
+RUN /opt/ray/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/serve
+USER 1000:1000
+WORKDIR /home/ray
+
+
+# CUDA_BASE is BASE with what NVIDIA's container toolkit and compilers want, if anything: PyTorch's and vLLM's wheels bring
+# CUDA's libraries along, so a plain Debian with Python does for most models.
+#   docker build --target llm -t <registry>/llm:<tag> --build-arg CUDA_BASE=… .
+ARG CUDA_BASE=${BASE}
+FROM ${CUDA_BASE} AS llm-packages
+# A compiler, because Triton and vLLM compile kernels for the GPU they find.
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends wget gcc g++ libc6-dev libnuma1 python3-dev \
+ && rm -rf /var/lib/apt/lists/*
+RUN id -u ray > /dev/null 2>&1 || useradd --uid 1000 --create-home --shell /bin/bash ray
+COPY --from=requirements /requirements/runtime.txt /requirements/llm.txt /requirements/
+# Not with constraints.txt: vLLM wants other versions of some packages. vLLM pins what matters itself.
+RUN python3 -m venv /opt/ray \
+ && /opt/ray/bin/pip install --no-cache-dir --quiet -r /requirements/runtime.txt -r /requirements/llm.txt \
+ && echo /opt/serve > "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/serve.pth"
+
+
+FROM llm-packages AS llm
+ENV PATH=/opt/ray/bin:$PATH HOME=/home/ray PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1
+COPY serve_runtime /opt/serve/serve_runtime
+RUN /opt/ray/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/serve
+USER 1000:1000
+WORKDIR /home/ray
+
+
+FROM runtime-base AS llm-cpu-packages
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
+COPY constraints-llm-cpu.txt e2e/images/llm_cpu/strip.sh /build/
+# uv, because it installs these 200 packages in seconds; it reads pip's settings no more than pip reads its.
+RUN --mount=type=cache,target=/cache \
+    python3 -m venv /pip && /pip/bin/pip install --no-cache-dir --quiet uv \
+ && python3 -m venv --without-pip /opt/ray \
+ && index=$(/pip/bin/pip config get global.index-url 2> /dev/null || echo https://pypi.org/simple) \
+ && SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_HTTP_TIMEOUT=180 UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy \
+    /pip/bin/uv pip install --quiet --no-deps --default-index "$index" --python /opt/ray/bin/python \
+      -r /build/constraints-llm-cpu.txt \
+ && rm -rf /pip \
+ && sh /build/strip.sh "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
+ && echo /opt/serve > "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')/serve.pth"
+
+
+FROM llm-cpu-packages AS cuda-stand-ins
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc && rm -rf /var/lib/apt/lists/*
+COPY e2e/images/llm_cpu/cuda_stand_ins.py /build/
+RUN mkdir /stand-ins \
+ && python3 /build/cuda_stand_ins.py "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')" /stand-ins
+
+
+FROM llm-cpu-packages AS llm-cpu
+ENV PATH=/opt/ray/bin:$PATH HOME=/home/ray PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 VLLM_NO_USAGE_STATS=1 \
+    HF_HUB_OFFLINE=1 VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 LD_LIBRARY_PATH=/opt/stand-ins
+COPY --from=cuda-stand-ins /stand-ins /opt/stand-ins
 COPY serve_runtime /opt/serve/serve_runtime
 RUN /opt/ray/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/serve
 USER 1000:1000

@@ -14,8 +14,12 @@ def main(pyproject: str, folder: str) -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     extras = project["optional-dependencies"]
-    # Small beside Ray, so the runtime image has them for everybody.
-    sets = {"operator": project["dependencies"], "runtime": [*extras["runtime"], *extras["tasks"]]}
+    # Celery and Redis are small beside Ray, so the runtime image has them for everybody.
+    sets = {
+        "operator": project["dependencies"],
+        "runtime": [*extras["runtime"], *extras["tasks"]],
+        "llm": extras["llm"],
+    }
     for name, requirements in sets.items():
         (out / f"{name}.txt").write_text("\n".join(sorted(requirements)) + "\n")
 

@@ -6,6 +6,8 @@ from typing import Final
 PREFIX: Final = os.environ.get("IMAGE_PREFIX", "docker.io/rayservice-operator")
 TAG: Final = os.environ.get("IMAGE_TAG", "dev")
 TARGETS: Final = ("operator", "runtime")
+# Gigabytes each, so only built when they are named: for GPUs, and for tests without one.
+OPTIONAL: Final = ("llm", "llm-cpu")
 
 
 def full_name(target: str) -> str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from e2e.images import TARGETS, builders, delta, full_name, inputs
+from e2e.images import OPTIONAL, TARGETS, builders, delta, full_name, inputs
 from e2e.localkube import images
 from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.paths import State, cache_dir
@@ -27,8 +27,8 @@ def _layout() -> Path:
 
 def check(targets: Iterable[str]) -> list[str]:
     wanted = list(targets) or list(TARGETS)
-    if unknown := set(wanted) - set(TARGETS):
-        msg = f"no such image: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}"
+    if unknown := set(wanted) - {*TARGETS, *OPTIONAL}:
+        msg = f"no such image: {', '.join(sorted(unknown))}; there are {', '.join((*TARGETS, *OPTIONAL))}"
         raise LocalKubeError(msg)
     return wanted
 

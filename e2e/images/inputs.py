@@ -6,7 +6,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _COMMON = ("Dockerfile", "pyproject.toml", "constraints.txt", "scripts/requirements.py")
-_OWN = {"operator": ("operator/rayservice_operator",), "runtime": ("serve_runtime",)}
+_OWN = {
+    "operator": ("operator/rayservice_operator",),
+    "runtime": ("serve_runtime",),
+    "llm": ("serve_runtime",),
+    "llm-cpu": ("serve_runtime", "constraints-llm-cpu.txt", "e2e/images/llm_cpu"),
+}
 
 
 def _files(target: str) -> Iterator[Path]:

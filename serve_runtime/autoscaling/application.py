@@ -45,6 +45,8 @@ class PrefillDecode(BaseModel):
     prefill_ongoing, decode_ongoing: requests that one replica of the side shall have, queued ones included.
     kv_metric: metric of decode replicas with the share of the KV cache in use, 0 to 1; kv_target: what its mean shall
         be. Without reports only requests count.
+    decode_holds_prompts: whether a decode replica has a request from its beginning, and has the prompt read by prefill,
+        as Ray's have since 2.60. Then requests whose prompt is still being read are no load of the decode side.
     min_ratio, max_ratio: decode replicas per prefill replica, fractions rounded down.
     others: policy of each other deployment that scales, such as an ingress.
     """
@@ -58,6 +60,7 @@ class PrefillDecode(BaseModel):
     decode_ongoing: PositiveFloat
     kv_metric: str | None = "kv_cache_usage"
     kv_target: float = Field(default=0.8, gt=0, le=1)
+    decode_holds_prompts: bool = True
     min_ratio: PositiveFloat = 0.5
     max_ratio: PositiveFloat = 4.0
     others: AnyPolicy = QueueDepth(per_replica=2.0)
@@ -90,11 +93,13 @@ class PrefillDecode(BaseModel):
     def _pair(self, prefill: Observation, decode: Observation) -> tuple[Decision, Decision]:
         """What both sides get."""
         usage = self._usage(decode)
-        by_load = whole(decode.ongoing / self.decode_ongoing)
+        # The two are averages of their own, so that the difference may be below nothing for a moment.
+        writing = max(decode.ongoing - prefill.ongoing, 0.0) if self.decode_holds_prompts else decode.ongoing
+        by_load = whole(writing / self.decode_ongoing)
         p = prefill.bounded(prefill.ongoing / self.prefill_ongoing)
         d = decode.bounded(max(by_load, whole(decode.current * usage / self.kv_target)))
         p, d = self.balanced(p, d)
-        reason = f"prefill {prefill.ongoing:g} requests, decode {decode.ongoing:g}, KV cache {usage:.0%}"
+        reason = f"prefill {prefill.ongoing:g} requests, decode {writing:g}, KV cache {usage:.0%}"
         return Decision(prefill.bounded(p), reason=reason), Decision(decode.bounded(d), reason=reason)
 
     def balanced(self, prefill: int, decode: int) -> tuple[int, int]:

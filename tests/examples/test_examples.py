@@ -40,6 +40,10 @@ def test_there_are_examples() -> None:
         "autoscaling",
         "gcs-fault-tolerance",
         "gpu-workers",
+        "llm-openai-gpu",
+        "llm-openai",
+        "llm-prefill-decode-gpu",
+        "llm-prefill-decode",
         "pipeline",
         "predictor",
         "prefetch",
@@ -70,7 +74,7 @@ def test_an_example_names_an_application_that_exists(path: Path) -> None:
         classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
         assert variable in variables | builders
         steps = application.get("args", {}).get("steps", {})  # each of a pipeline's is a deployment
-        assert {d["name"] for d in application["deployments"]} <= classes | set(steps)
+        assert {d["name"] for d in application.get("deployments", [])} <= classes | set(steps)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)

@@ -202,3 +202,20 @@ def test_where_a_rule_begins(name: str, changes: list[Change], expected: list[st
 )
 def test_types_of_gpus_are_known_by_the_names_of_labels(text: str, name: str) -> None:
     assert gpu_type(text) == name
+
+
+EXAMPLE = DATA.parents[2] / "examples" / "llm-prefill-decode.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("cpus: 1, resources: {prefill: 1}", "cpus: 1, resources: {prefil: 1}", "custom-resource-missing"),
+        ("kind: cpu, cpus: 1, resources: {decode: 1}", "cpus: 1, resources: {decode: 1}", "gpus-do-not-fit"),
+        ("drain_timeout_s: 30\n", "drain_timeout_s: 30\n            engine: {block_size: 16}\n", "pd-engine"),
+    ],
+)
+def test_both_sides_of_prefill_decode_are_seen(old: str, new: str, rule: str) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert old in text
+    assert rule in [finding.rule for finding in lint_text(text.replace(old, new))]

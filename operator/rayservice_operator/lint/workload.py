@@ -9,6 +9,7 @@ from typing import Any, Final
 from rayservice_operator.core.findings import Path
 from rayservice_operator.lint.nodes import CPU, GPU, MEMORY
 from rayservice_operator.lint.reading import Map, as_count, as_list, as_map, as_number, as_text, maps_in
+from rayservice_operator.lint.served import Served, served
 
 # Where the arguments of ray.serve.llm's builders have models: each is one LLM (Ray 2.60).
 _LLM_LISTS: Final = ("llm_configs",)
@@ -35,7 +36,7 @@ class Workload:
     """One deployment. ``least``/``most``: replicas that it starts at and may grow to, None where the file does not
     tell; the paths are where that was written. ``bundles``: of one replica; empty where the code alone knows.
     ``one_node``: all bundles of a replica must be on the same node. ``llm``: the model's config for a model of
-    ``ray.serve.llm``."""
+    ``ray.serve.llm``. ``scaled``: whether Serve decides on the number of replicas, where ``data`` does not tell."""
 
     name: str
     path: Path
@@ -49,6 +50,7 @@ class Workload:
     accelerator: tuple[Path, str] | None = None
     llm: Map | None = None
     llm_path: Path = field(default=())
+    scaled: bool = False
 
     @property
     def needs(self) -> Mapping[str, float]:
@@ -63,7 +65,9 @@ class Workload:
     @property
     def autoscaled(self) -> bool:
         """Whether Serve decides on the number of replicas."""
-        return bool(as_map(self.data.get("autoscaling_config"))) or self.data.get("num_replicas") == "auto"
+        return (
+            self.scaled or bool(as_map(self.data.get("autoscaling_config"))) or self.data.get("num_replicas") == "auto"
+        )
 
 
 def total(bundles: tuple[Bundle, ...]) -> dict[str, float]:
@@ -81,6 +85,8 @@ def workloads(app: Map, path: Path) -> Iterator[Workload]:
         yield _deployment(data, at)
     for at, llm in llm_configs(app, path):
         yield _llm(llm, at)
+    for model in served(app, path):
+        yield _served(model)
 
 
 def llm_configs(app: Map, path: Path) -> Iterator[tuple[Path, Map]]:
@@ -126,6 +132,22 @@ def _llm(llm: Map, path: Path) -> Workload:
         accelerator=((*path, "accelerator_type"), accelerator) if accelerator else None,
         llm=llm,
         llm_path=path,
+    )
+
+
+def _served(model: Served) -> Workload:
+    """``data`` is empty: what is said of these replicas has names of its own, and their builder judges it."""
+    amounts, paths, where = model.bundle()
+    accelerator = as_text(model.accelerator.get("type"))
+    return Workload(
+        model.name,
+        model.path,
+        {},
+        *model.counts(),
+        (Bundle(amounts, paths, where),) * min(model.workers, 4096),
+        one_node=model.accelerator.get("strategy") == "STRICT_PACK",
+        accelerator=((*model.path, "accelerator", "type"), accelerator) if accelerator else None,
+        scaled=isinstance(model.data.get("autoscaling"), dict),
     )
 
 

@@ -307,6 +307,19 @@ def test_each_model_has_its_own_pair_and_a_half_pair_scales_by_itself() -> None:
     }
 
 
+def test_requests_whose_prompt_is_being_read_are_no_load_of_decode() -> None:
+    seen = {"Prefill:": observation(ongoing=30), "Decode:": observation(ongoing=40)}
+
+    def decoders(**settings: Any) -> int | None:
+        policy = PrefillDecode(prefill_ongoing=10, decode_ongoing=5, **settings)
+        return policy.decide(seen, {})["Decode:"].replicas
+
+    assert decoders() == 2
+    assert decoders(decode_holds_prompts=False) == 8
+    seen["Decode:"] = observation(ongoing=29)  # of a window that ended a little earlier
+    assert decoders() == 1
+
+
 def test_a_side_at_its_maximum_is_not_asked_for_more() -> None:
     policy = PrefillDecode(prefill_ongoing=1, decode_ongoing=1, min_ratio=2, max_ratio=2)
     seen = {"Prefill:": observation(ongoing=50, most=10), "Decode:": observation(ongoing=1, most=12)}

@@ -11,6 +11,7 @@ from rayservice_operator.core.findings import Path, Severity
 from rayservice_operator.lint.nodes import GPU
 from rayservice_operator.lint.reading import Map, as_count, as_map, as_text, maps_in
 from rayservice_operator.lint.rule import Problem, Rule
+from rayservice_operator.lint.rules import pairs
 from rayservice_operator.lint.subject import App, Subject
 from rayservice_operator.lint.workload import llm_configs, model_id
 
@@ -140,9 +141,9 @@ def _pd_lora(subject: Subject) -> Iterator[Problem]:
 
 def _pd_network(subject: Subject) -> Iterator[Problem]:
     """Only where some group asks for a fast network: without any, the cache goes over TCP everywhere alike."""
-    pairs = list(_pairs(subject))
+    apps = [app for app, *_ in (*_pairs(subject), *pairs.sides(subject))]
     groups = [node for node in subject.nodes if node.offers(GPU) != 0 and not node.group.is_head]
-    if not pairs or len(groups) < 2:
+    if not apps or len(groups) < 2:
         return
     networks = [
         frozenset(
@@ -155,7 +156,7 @@ def _pd_network(subject: Subject) -> Iterator[Problem]:
         lacking = next((n for n, keys in zip(groups, networks, strict=True) if not keys), groups[-1])
         wanted = min(key for keys in networks for key in keys)
         path = (*lacking.path, "template", "spec", "containers", 0, "resources", "limits")
-        app = pairs[0][0].name
+        app = apps[0].name
         problem = f"has no {wanted}, which the other GPU workers have: the KV cache of {app!r} cannot take that network"
         yield Problem(path, problem, f"Give all workers of prefill and decode {wanted}")
 
