@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check docs lint format test unit fuzz e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit llm fuzz e2e demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: venv ## Put the code into the project's format
 
 unit: venv ## Unit, property, simulation and API tests: no cluster, no root
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+llm: venv ## LLM applications on a real vLLM; RAY_TEST_VENV names an environment that has it
+	$(BIN)/python -m pytest tests/serve_runtime/llm/on_vllm.py $(PYTEST_ARGS)
 
 fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
 	$(BIN)/python -m tests.lint.fuzz --seconds $(FUZZ_SECONDS)

@@ -250,7 +250,7 @@ class Ingress(Strict):
     num_cpus: float = Field(default=1, ge=0)
     max_ongoing_requests: PositiveInt = 1000
     max_queued_requests: int = Field(default=1000, ge=-1)
-    timeout_s: PositiveFloat = 600
+    timeout_s: float = Field(default=600, gt=0, le=600)  # Ray's own limit, which answers 408
     retry_after_s: PositiveFloat = 5
     drain_timeout_s: PositiveFloat = 600
 

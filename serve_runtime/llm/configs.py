@@ -14,6 +14,17 @@ SETTINGS: Final = "serve_runtime"
 SERVER: Final = "serve_runtime.llm.server:LLM"
 INGRESS: Final = "serve_runtime.llm.ingress:Ingress"
 RAY_PREFIX: Final = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
+RAY_PREFIX_SETTINGS: Final = frozenset(
+    {
+        "imbalanced_threshold",
+        "match_rate_threshold",
+        "do_eviction",
+        "eviction_threshold_chars",
+        "eviction_target_chars",
+        "eviction_interval_secs",
+    }
+)
+"""Of Ray 2.60. With another one the application would be RUNNING and each request would hang."""
 COMFORTABLE: Final = 64
 """Requests for which one replica is taken to be enough, whatever its batch could hold."""
 _ROUTERS: Final = {"prefix": "prefix", "session": "sticky", "least_kv": "kv_cache"}
@@ -141,9 +152,13 @@ def routing(serving: Serving) -> dict[str, Any] | None:
     if serving.routing == "default":
         return None
     if serving.routing == "ray_prefix":
+        if unknown := sorted(serving.routing_settings.keys() - RAY_PREFIX_SETTINGS):
+            known = ", ".join(sorted(RAY_PREFIX_SETTINGS))
+            raise ValueError(f"routing_settings: {', '.join(unknown)} is none of {known}")
         return {
             "request_router_class": RAY_PREFIX,
-            "request_router_kwargs": serving.routing_settings,
+            # Without eviction, its tree of prompts grows for ever.
+            "request_router_kwargs": {"do_eviction": True} | serving.routing_settings,
             "request_routing_stats_period_s": serving.routing_stats_period_s,
         }
     kind = _ROUTERS[serving.routing]

@@ -149,6 +149,12 @@ def test_settings_of_a_router_are_checked_with_the_model_named() -> None:
         configs.serving_args(args)
 
 
+def test_settings_of_rays_own_router_are_checked_too() -> None:
+    model = llm(routing="ray_prefix", routing_settings={"balance": 1.5})
+    with pytest.raises(ValueError, match="routing_settings: balance is none of do_eviction"):
+        configs.llm_config(model, model)
+
+
 def test_two_models_are_two_deployments() -> None:
     with pytest.raises(ValidationError, match=r"'a\.b' and 'a_b' would be one deployment, a_b"):
         OpenAiArgs.model_validate({"models": [{"id": "a.b"}, {"id": "a_b"}]})
