@@ -6,14 +6,18 @@ batching: answers per second of a predictor whose call takes 100 ms for one item
 accelerator, played by a sleep), with batches of up to 32 and without, from 64 clients that each ask again as soon as
 they have an answer.
 overhead: p50 of the predictor application against a deployment written by hand, for a model that takes 20 ms and for
-one that takes nothing; one client, the two asked in turn, so that what else the machine does meets both.
+one that takes nothing; one client, the two asked in turn, so that what else the machine does meets both. In blocks: the
+median of their ratios, and the least and the greatest.
+processor: what a request costs in the replica, in the application's own part (bench/serve_app_cpu.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,6 +32,7 @@ from tests.serve_runtime.live import Live
 
 MODELS = "bench.serve_app_models"
 CLIENTS = 64
+BLOCKS = 8
 TAKES_S = {"20 ms": 0.02, "0 ms": 0.0}
 
 
@@ -84,8 +89,10 @@ async def per_second(session: aiohttp.ClientSession, url: str, seconds: float) -
 async def in_turn(session: aiohttp.ClientSession, urls: tuple[str, str], requests: int) -> list[float]:
     """p50 in seconds for each of two."""
     found: tuple[list[float], list[float]] = ([], [])
+    both = list(zip(urls, found, strict=True))
     for number in range(requests + 20):
-        for url, times in zip(urls, found, strict=True):
+        both.reverse()  # neither is always the one that comes after the other
+        for url, times in both:
             took = await ask(session, url)
             if number >= 20:
                 times.append(took)
@@ -102,20 +109,32 @@ async def measure(base: str, seconds: float, requests: int) -> None:
             f"batching: {alone:.0f}/s alone, {batched:.0f}/s batched, {batched / alone:.1f} times as many", flush=True
         )
         for index, name in enumerate(TAKES_S):
-            app, hand = await in_turn(session, (f"{base}/app{index}/predict", f"{base}/hand{index}"), requests)
+            urls = (f"{base}/app{index}/predict", f"{base}/hand{index}")
+            blocks = [await in_turn(session, urls, requests // BLOCKS) for _ in range(BLOCKS)]
+            app, hand = (1000 * statistics.median(block[which] for block in blocks) for which in (0, 1))
+            more = sorted(100 * (block[0] / block[1] - 1) for block in blocks)
             print(
-                f"overhead, a model of {name}: p50 {1000 * app:.2f} ms, by hand {1000 * hand:.2f} ms, "
-                f"{100 * (app / hand - 1):+.1f} %",
+                f"overhead, a model of {name}: p50 {app:.2f} ms, by hand {hand:.2f} ms, "
+                f"{statistics.median(more):+.1f} % ({more[0]:+.1f} to {more[-1]:+.1f} in {BLOCKS} blocks)",
                 flush=True,
             )
+
+
+def processor() -> None:
+    """Prints what a request costs."""
+    script = Path(__file__).with_name("serve_app_cpu.py")
+    done = subprocess.run([str(real_ray.ray_python()), str(script)], check=True, capture_output=True, text=True)
+    least = json.loads(done.stdout)
+    print(f"processor, a model of 0 ms: {least['app']:.0f} microseconds, by hand {least['hand']:.0f}", flush=True)
 
 
 def main() -> None:
     """One Ray, all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="of load for each figure of batching")
-    parser.add_argument("--requests", type=int, default=400, help="to each of the two, for a figure of overhead")
+    parser.add_argument("--requests", type=int, default=1600, help="to each of the two, for a figure of overhead")
     options = parser.parse_args()
+    processor()
     with real_ray.running() as ray:
         live = Live(ray, {})
         live.put(applications())

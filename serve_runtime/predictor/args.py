@@ -72,6 +72,8 @@ class PredictorArgs(Strict):
     )
     max_body_bytes: int = Field(default=10 * 1024 * 1024, ge=1)
     timeout_s: float | None = Field(default=60, gt=0, description="Until the answer, or a stream's first item")
+    stream_timeout_s: float | None = Field(default=3600, gt=0, description="Until a stream's end")
+    max_stream_bytes: int | None = Field(default=256 * 1024 * 1024, ge=1, description="Of one stream")
     retry_after_s: float = Field(default=1, ge=0)
     threads: int = Field(default=1, ge=1, le=256, description="For methods that are not async")
     caller_errors: list[Dotted] = Field(default_factory=list, description="Exceptions that are the caller's mistake")

@@ -31,6 +31,7 @@ from serve_runtime.predictor.meters import Meters
 from serve_runtime.web import answers
 from serve_runtime.web.bodies import Reader
 from serve_runtime.web.dotted import resolve_class, resolve_errors
+from serve_runtime.web.streams import Limits, Sending
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Predictor:
         logs.with_trace_ids()
         self._pool = ThreadPoolExecutor(args.threads, thread_name_prefix="predictor")
         self._engine = Engine(self._contract, self._pool, self._caller_errors, self._note)
+        self._limits = Limits(args.stream_timeout_s, args.max_stream_bytes)
         self._config = UserConfig()
         self._in_flight = 0
         self._batcher: Batcher[Job, Outcome] | None = None
@@ -90,36 +92,36 @@ class Predictor:
         media_types = {"sse": "text/event-stream", "lines": "application/x-ndjson", "raw": self._args.media_type}
         # Handed over to the answer, which outlives this method; closed here only if there is none.
         async with contextlib.AsyncExitStack() as stack:
-            begun = time.monotonic()
+            begun = asyncio.get_running_loop().time()
             use = await stack.enter_async_context(self._answering(request))
             items = await stack.enter_async_context(self._engine.stream(use.loaded, use.item))
-            async with asyncio.timeout(self._args.timeout_s):
-                first = await anext(items, _NOTHING)
-            self._note("first", time.monotonic() - begun, use.loaded.model)
+            sending = Sending(items, lambda item: answers.encode(item, form), self._limits, begun)
+            first = await sending.next(within_s=self._args.timeout_s)
+            self._note("first", asyncio.get_running_loop().time() - begun, use.loaded.model)
             tracing.event("first item")
-            head = b"" if first is _NOTHING else answers.encode(first, form)
             held = stack.pop_all()
-            rest = self._rest(items, use, form, request, empty=first is _NOTHING)
-            return answers.StreamedAnswer(_chain(head, rest), lambda: _close(held), media_types[form])
+            rest = self._rest(first, sending, use, form, request)
+            return answers.StreamedAnswer(rest, lambda: _close(held), media_types[form])
         raise AssertionError("unreachable")
 
     async def _rest(
-        self, items: AsyncIterator[Any], use: _Use, form: answers.Form, request: Request, *, empty: bool
+        self, part: bytes | None, sending: Sending, use: _Use, form: answers.Form, request: Request
     ) -> AsyncIterator[bytes]:
-        """What follows the first item, and how it ended."""
-        last = time.monotonic()
+        """The first part, what follows it, and how it ended."""
         try:
-            while not empty and (item := await anext(items, _NOTHING)) is not _NOTHING:
-                now = time.monotonic()
-                self._note("gap", now - last, use.loaded.model)
-                last = now
-                yield answers.encode(item, form)
+            while part is not None:
+                if part:
+                    yield part
+                asked = time.monotonic()
+                part = await sending.next()
+                self._note("gap", time.monotonic() - asked, use.loaded.model)
+            ending = answers.encode_end(form)
         except Exception as error:
             refusal = self._refusal(error)
             use.outcome = refusal.code
-            yield answers.encode_error(refusal, form, request)
-        else:
-            yield answers.encode_end(form)
+            ending = answers.encode_error(refusal, form, request)
+        if ending:
+            yield ending
 
     @contextlib.asynccontextmanager
     async def _answering(self, request: Request) -> AsyncIterator[_Use]:
@@ -252,17 +254,6 @@ class Predictor:
 
     def _looked_up(self, model: str, found: bool) -> None:
         self._meters.cache.inc(1, {"model": self._fleet.label(model), "found": "loaded" if found else "absent"})
-
-
-_NOTHING: Any = object()
-
-
-async def _chain(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    async for part in rest:
-        if part:
-            yield part
 
 
 def _close(held: contextlib.AsyncExitStack) -> None:

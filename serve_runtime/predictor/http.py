@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -14,6 +14,8 @@ from serve_runtime.predictor.catalog import HEADER
 from serve_runtime.predictor.contract import Contract
 from serve_runtime.web import answers
 from serve_runtime.web.bodies import CONTENT_TYPES
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Service(Protocol):
@@ -32,11 +34,40 @@ class Service(Protocol):
         """How one model is."""
 
 
+class Application(FastAPI):  # type: ignore[misc] # an Any where Ray is not installed
+    """FastAPI for the schema, the documentation and whatever is rare; the routes that are asked all day are called
+    without its middleware and dependencies, which take as long as all that happens in them here.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._direct: dict[str, Endpoint] = {}
+
+    def add_direct(self, path: str, endpoint: Endpoint) -> None:
+        """``POST path``, which FastAPI knows too. What the endpoint raises, but for refusals, is no answer."""
+        self._direct[path] = endpoint
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        endpoint = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self._direct.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        try:
+            response = await endpoint(request)
+        except Refusal as error:
+            response = answers.refusal(error, request)
+        await response(scope, receive, send)
+
+
 def build(service: Service, contract: Contract) -> FastAPI:
     """The web application. Bodies are read by :class:`Reader` and not by FastAPI, which reads JSON only; so their
     schema is written here.
     """
-    app = FastAPI(title=contract.cls.__name__, description=contract.cls.__doc__ or "")
+    app = Application(title=contract.cls.__name__, description=contract.cls.__doc__ or "")
     item, result = contract.schemas()
     definitions = {**item.pop("$defs", {}), **result.pop("$defs", {})}
 
@@ -46,7 +77,7 @@ def build(service: Service, contract: Contract) -> FastAPI:
 
     app.add_exception_handler(Refusal, refused)
 
-    def add(path: str, endpoint: Callable[[Request], Awaitable[Response]], about: str, answer: dict[str, Any]) -> None:
+    def add(path: str, endpoint: Endpoint, about: str, answer: dict[str, Any]) -> None:
         body = {name: {"schema": item} for kind in contract.accepts for name in CONTENT_TYPES[kind]}
         header = {"name": HEADER, "in": "header", "required": False, "schema": {"type": "string"}}
         extra = {"requestBody": {"required": True, "content": body}, "parameters": [header]}
@@ -56,6 +87,7 @@ def build(service: Service, contract: Contract) -> FastAPI:
             path, endpoint, methods=["POST"], summary=about, openapi_extra=extra, responses=statuses,
             response_class=Response,
         )  # fmt: skip
+        app.add_direct(path, endpoint)
 
     if contract.one or contract.batch:
         add("/predict", service.predict, "One answer", {"application/json": {"schema": result}})

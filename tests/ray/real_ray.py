@@ -96,7 +96,7 @@ class RealRay:
             raise RayUnavailableError(f"ray start ended with {self.process.returncode}: {log.strip()[-2000:]}")
 
     def pids(self) -> list[int]:
-        """All processes of this Ray: those whose command line names its temp dir or whose ancestor is its head."""
+        """All processes of this Ray: they name its temp dir or work in it, or descend from its head."""
         marker = str(self.temp_dir).encode()
         parents: dict[int, int] = {}
         mine: set[int] = {self.process.pid} if self.process.poll() is None else set()
@@ -106,7 +106,9 @@ class RealRay:
             with contextlib.suppress(OSError, IndexError, ValueError):
                 pid = int(entry.name)
                 parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if marker in (entry / "cmdline").read_bytes() or marker in (entry / "environ").read_bytes():
+                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                # Those that outlive a `ray start` that gave up have only its working directory in common with it.
+                if marker in told + os.fsencode((entry / "cwd").readlink()):
                     mine.add(pid)
         grown = True
         while grown:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.serve_runtime.live import Live, example, served, until
 
-pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(400)]
 
 HERE = "tests.serve_runtime.sample_steps"
 
@@ -32,7 +32,7 @@ def application(name: str, steps: dict[str, Any], configs: dict[str, Any] | None
     }
 
 
-def applications(marks: Path, amount: float = 1.0) -> list[dict[str, Any]]:
+def applications(marks: Path, amount: float = 1.0, timeout_s: float = 60.0) -> list[dict[str, Any]]:
     """A graph with all there is, large results, and a step that holds its calls."""
     steps: dict[str, Any] = {
         "first": {"use": f"{HERE}:Add"},
@@ -47,7 +47,7 @@ def applications(marks: Path, amount: float = 1.0) -> list[dict[str, Any]]:
     large = {"make": {"use": f"{HERE}:Large"}, "size": {"use": f"{HERE}:Large", "after": ["make"]}}
     return [
         application("graph", steps, {"first": {"amount": amount}}, output=["joined", "mean"]),
-        application("large", large),
+        application("large", large, timeout_s=timeout_s),
         application(
             "holds", {"hold": {"use": f"{HERE}:Holds", "init": {"marks": str(marks)}, "each": True}}, max_fan_out=3
         ),
@@ -123,15 +123,33 @@ def test_steps_are_measured(live: Live) -> None:
     until(lambda: all(each in live.metrics() for each in wanted), live.ray)
 
 
-def test_a_new_user_config_is_used_by_the_replica_that_is_there(live: Live, marks: Path) -> None:
-    def replica() -> str:
-        (found,) = live.states()["graph"]["deployments"]["first"]["replicas"]
-        return str(found["replica_id"])
+def replicas(live: Live, name: str) -> dict[str, set[str]]:
+    """Step to the ids of its replicas that run."""
+    return {
+        step: {each["replica_id"] for each in found["replicas"] if each["state"] == "RUNNING"}
+        for step, found in live.states()[name]["deployments"].items()
+    }
 
-    before = replica()
+
+def test_a_new_user_config_is_used_by_the_replica_that_is_there(live: Live, marks: Path) -> None:
+    before = replicas(live, "graph")
     live.put(applications(marks, amount=2.0))
     until(lambda: live.ask("POST", "/graph/run", 5).json.get("joined") == 35.0, live.ray)
-    assert replica() == before
+    assert replicas(live, "graph") == before
+
+
+def test_new_arguments_restart_the_steps_of_that_pipeline_and_of_no_other(live: Live, marks: Path) -> None:
+    large, graph = replicas(live, "large"), replicas(live, "graph")
+    live.put(applications(marks, amount=2.0, timeout_s=30.0))
+
+    def renewed() -> bool:
+        now = replicas(live, "large")
+        return all(now[step] and not now[step] & large[step] for step in large)
+
+    until(renewed, live.ray)
+    live.await_running()
+    assert live.ask("POST", "/large/run", 5).json == 5
+    assert replicas(live, "graph") == graph
 
 
 @pytest.mark.parametrize(
@@ -147,6 +165,6 @@ def test_a_graph_that_cannot_be_run_fails_when_it_is_built(live: Live, marks: Pa
         state = live.states()["wrong"]
         return str(state["message"]) if state["status"] == "DEPLOY_FAILED" else ""
 
-    live.put([*applications(marks, amount=2.0), application("wrong", steps)])
+    live.put([*applications(marks, amount=2.0, timeout_s=30.0), application("wrong", steps)])
     until(message, live.ray)
     assert told in message()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.serve_runtime.live import Answer, Live, example, served, until
 
-pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(400)]
 
 HERE = "tests.serve_runtime.sample_predictors"
 MODEL = "serve_multiplexed_model_id"
@@ -33,8 +33,10 @@ def application(name: str, cls: str, *, deployment: dict[str, Any] | None = None
     }
 
 
-def applications(marks: Path, slope: float = 2.0) -> list[dict[str, Any]]:
-    """All that the tests need, in one replica each."""
+def applications(
+    marks: Path, slope: float = 2.0, batches_of: int | None = None, retry_after_s: int = 7
+) -> list[dict[str, Any]]:
+    """All that the tests need, in one replica each but for one. What follows ``marks`` changes in hot updates."""
     many = {
         "any": True,
         "known": {"double": {"factor": 2}, "triple": {"factor": 3}, "broken": {"broken": True}},
@@ -46,15 +48,22 @@ def applications(marks: Path, slope: float = 2.0) -> list[dict[str, Any]]:
         application(
             "linear", "Linear", max_body_bytes=1000, deployment={"user_config": {"predictor": {"slope": slope}}}
         ),
-        application("batched", "Batched", batching=batching, caller_errors=["builtins.ValueError"]),
-        application("streams", "Streams", init={"marks": str(marks)}, threads=2),
+        application(
+            "batched", "Batched", batching=batching, caller_errors=["builtins.ValueError"],
+            deployment={"user_config": {"batching": {"max_batch_size": batches_of}}} if batches_of else {},
+        ),
+        application("streams", "Streams", init={"marks": str(marks)}, threads=2, max_stream_bytes=1_000_000),
         application("async-streams", "AsyncStreams", init={"marks": str(marks)}),
         application(
             "waits", "Waits", init={"until": str(marks / "go")}, max_ongoing_requests=4, max_queued_requests=1,
-            retry_after_s=7,
+            retry_after_s=retry_after_s,
         ),
         application("many", "Named", init={"marks": str(marks)}, models=many),
         application("raw", "Raw"),
+        application(
+            "two", "Named", init={"marks": str(marks)}, deployment={"num_replicas": 2},
+            models={"known": {"east": {"model_id": "east"}, "west": {"model_id": "west"}}, "max_per_replica": 1},
+        ),
         example("predictor"),
     ]  # fmt: skip
 
@@ -171,6 +180,16 @@ def test_a_client_that_leaves_its_stream_ends_the_generator(live: Live, marks: P
     until(lambda: (marks / f"left-{name}").exists() and idle(live, name), live.ray)
 
 
+def test_a_client_that_does_not_read_its_stream_does_not_fill_the_memory(live: Live, marks: Path) -> None:
+    with live.connection() as to:
+        body = json.dumps({"forever": True, "size": 100_000, "name": "unread"}).encode()
+        to.request("POST", "/streams/stream", body=body, headers={"content-type": "application/json"})
+        until(lambda: (marks / "unread").exists() and idle(live, "streams"), live.ray)
+        events = to.getresponse().read().split(b"\n\n")[:-1]
+    assert [event.startswith(b"data: xxx") for event in events] == [True] * 9 + [False]
+    assert json.loads(events[-1].removeprefix(b"event: error\ndata: "))["error"]["code"] == "too_large"
+
+
 def test_cancelled_requests_leak_nothing_and_a_full_queue_says_when_to_come_again(live: Live) -> None:
     def look() -> dict[str, int]:
         return dict(live.ask("POST", "/waits/predict", {"look": True}).json)
@@ -211,6 +230,36 @@ def test_many_models_the_least_recently_used_gives_way_and_is_closed(live: Live,
     assert live.ask("GET", "/many/models/..%2Fetc").status == 404
 
 
+def test_requests_go_to_the_replica_that_has_their_model(live: Live, marks: Path) -> None:
+    def loads() -> int:
+        return sum(1 for side in ("east", "west") for _ in marks.glob(f"began-{side}-*"))
+
+    def settled() -> bool:
+        """Whether a round of requests, one model after the other, loads nothing. Each replica has room for one."""
+        before = loads()
+        for _ in range(5):
+            for side in ("east", "west"):
+                assert live.ask("POST", "/two/predict", 1, **{MODEL: side}).json["model"] == side
+        return loads() == before
+
+    until(settled, live.ray)
+    assert settled()
+
+
+def test_a_client_that_leaves_while_its_model_loads_leaves_nothing_else(live: Live, marks: Path) -> None:
+    with live.connection() as to:
+        headers = {"content-type": "application/json", "serve-multiplexed-model-id": "late"}
+        to.request("POST", "/many/predict", body=b"1", headers=headers)
+        until(lambda: list(marks.glob("began-late-*")), live.ray)
+        assert live.ask("GET", "/many/models").json["in_flight"] == 1
+    until(lambda: idle(live, "many"), live.ray)
+    (marks / "late").touch()
+    until(lambda: "late" in [each["id"] for each in live.ask("GET", "/many/models").json["loaded"]], live.ray)
+    assert live.ask("POST", "/many/predict", 3, **{MODEL: "late"}).json == {"model": "late", "value": 3.0}
+    assert len(list(marks.glob("began-late-*"))) == 1
+    assert idle(live, "many")
+
+
 def test_an_ill_model_is_refused_and_the_others_answer(live: Live, marks: Path) -> None:
     for model in ("triple", "free"):
         assert live.ask("POST", "/many/predict", 1, **{MODEL: model}).status == 200
@@ -246,16 +295,31 @@ def test_requests_are_measured_in_buckets_and_failures_logged_under_their_reques
     until(lambda: all(each in live.metrics() for each in wanted), live.ray)
 
 
-def test_a_new_user_config_is_used_by_the_replica_that_is_there(live: Live, marks: Path) -> None:
-    def replica() -> str:
-        (found,) = live.states()["linear"]["deployments"]["Predictor"]["replicas"]
-        return str(found["replica_id"])
+def replicas(live: Live, name: str) -> set[str]:
+    """Ids of the replicas that run."""
+    found = live.states()[name]["deployments"]["Predictor"]["replicas"]
+    return {each["replica_id"] for each in found if each["state"] == "RUNNING"}
 
-    before = replica()
+
+def test_a_new_user_config_is_used_by_the_replica_that_is_there(live: Live, marks: Path) -> None:
+    before = {name: replicas(live, name) for name in ("linear", "batched")}
     assert live.ask("POST", "/linear/predict", {"x": 1}).json == {"y": 2.0}
-    live.put(applications(marks, slope=5.0))
+    live.put(applications(marks, slope=5.0, batches_of=2))
     until(lambda: live.ask("POST", "/linear/predict", {"x": 1}).json == {"y": 5.0}, live.ray)
-    assert replica() == before
+    # Of four, two and two: whichever of the two settings they meet, so until they have met the new one.
+    until(
+        lambda: [each.json["size"] for each in together(live, "/batched/predict", [1, 2, 3, 4])] == [2, 2, 2, 2],
+        live.ray,
+    )
+    assert {name: replicas(live, name) for name in before} == before
+
+
+def test_new_arguments_are_used_by_new_replicas_of_that_application_alone(live: Live, marks: Path) -> None:
+    before = {name: replicas(live, name) for name in ("linear", "waits")}
+    live.put(applications(marks, slope=5.0, batches_of=2, retry_after_s=8))
+    until(lambda: (now := replicas(live, "waits")) and not now & before["waits"], live.ray)
+    live.await_running()
+    assert replicas(live, "linear") == before["linear"]
 
 
 @pytest.mark.parametrize(
@@ -274,8 +338,13 @@ def test_what_cannot_start_says_why(live: Live, marks: Path, change: dict[str, A
         own = [each["message"] for each in state["deployments"].values()]
         return " ".join([state["message"], *own]) if state["status"] == "DEPLOY_FAILED" else ""
 
-    live.put([*applications(marks, slope=5.0), {**application("wrong", "Linear"), "args": change}])
+    live.put(
+        [
+            *applications(marks, slope=5.0, batches_of=2, retry_after_s=8),
+            {**application("wrong", "Linear"), "args": change},
+        ]
+    )
     until(message, live.ray)
     assert told in message()
-    live.put(applications(marks, slope=5.0))
+    live.put(applications(marks, slope=5.0, batches_of=2, retry_after_s=8))
     until(lambda: "wrong" not in live.states(), live.ray)
