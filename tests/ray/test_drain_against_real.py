@@ -201,7 +201,7 @@ def command(ray: real_ray.RealRay, mount: Path, **env: str) -> Callable[..., sub
             "probe": ("--proxy", f"http://127.0.0.1:{ray.serve_port}", "--dashboard", ray.dashboard, "--timeout", "30"),
         }[name]
         return subprocess.Popen(
-            ["python", "-m", "serve_runtime", name, "--node-ip", "127.0.0.1", *more, *arguments],
+            ["python", "-m", "serve_runtime", name, *more, *arguments],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
