@@ -43,4 +43,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults are told, and descriptions keep their lines."""
+    """Defaults are told where they say something, and descriptions keep their lines."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        silent = action.default in ("", None, False, argparse.SUPPRESS) or action.default in ([], {})
+        return action.help if silent else super()._get_help_string(action)

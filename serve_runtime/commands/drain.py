@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from serve_runtime.commands import node
+from serve_runtime.commands import node, values
 from serve_runtime.commands.node import NodeError
 
 PREEMPTION: Final = 2
@@ -31,13 +31,15 @@ LEAVING: Final = "/tmp/rayservice-draining"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """As every command's."""
-    parser.add_argument("--timeout", type=float, default=100.0, metavar="S", help="10 s less than the grace period")
+    parser.add_argument(
+        "--timeout", type=values.positive, default=100.0, metavar="S", help="10 s less than the grace period"
+    )
     parser.add_argument("--address", default="", metavar="HOST:PORT", help="of the GCS; else RAY_ADDRESS")
-    parser.add_argument("--proxy-port", type=int, default=8000, help="of Serve's proxy on this node")
+    parser.add_argument("--proxy-port", type=values.count, default=8000, help="of Serve's proxy on this node")
     parser.add_argument("--proxy-only", action="store_true", help="only end connections and wait for them")
     parser.add_argument("--node-ip", default="", help="this node's address as Ray has it; else by its host name")
     parser.add_argument("--reason", default="The pod is being deleted.", help="what Ray's state shows")
-    parser.add_argument("--every", type=float, default=5.0, metavar="S", help="between lines of progress")
+    parser.add_argument("--every", type=values.positive, default=5.0, metavar="S", help="between lines of progress")
     parser.add_argument("--mark", default=LEAVING, metavar="FILE", help="that tells the operator's module in the proxy")
     parser.add_argument("--log", default="", metavar="FILE", help="lines go there too; /proc/1/fd/2: the pod's log")
 

@@ -125,7 +125,10 @@ def here(address: str = "") -> Here:
     found = {address} if address else set()
     if not found:
         with suppress(OSError):
-            found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+            found |= {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outwards:
+            outwards.connect(("192.0.2.1", 9))  # as Ray finds its own address; nothing is sent
+            found.add(str(outwards.getsockname()[0]))
     return Here(os.environ.get("RAY_CLOUD_INSTANCE_ID", ""), frozenset(found))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from serve_runtime.commands import node
+from serve_runtime.commands import node, values
 from serve_runtime.commands.node import NodeError
 from serve_runtime.commands.warm import WarmUp
 
@@ -34,11 +34,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--idle-ok", action="store_true", help="ready where Serve has neither proxy nor replica here")
     parser.add_argument("--warm", metavar="PATH", default="", help="answered with 2xx once since the container began")
     parser.add_argument("--warm-body", metavar="JSON", default="", help="posted to PATH; @FILE reads it")
-    parser.add_argument("--warm-times", type=int, default=1, metavar="N", help="that many answers one after another")
-    parser.add_argument("--warm-timeout", type=float, default=600.0, metavar="S", help="for all of them")
+    parser.add_argument(
+        "--warm-times", type=values.count, default=1, metavar="N", help="that many answers one after another"
+    )
+    parser.add_argument("--warm-timeout", type=values.positive, default=600.0, metavar="S", help="for all of them")
     parser.add_argument("--dashboard", metavar="URL", default="", help="of the head; else port 8265 at RAY_ADDRESS")
     parser.add_argument("--node-ip", default="", help="this node's address as Ray has it; else by its host name")
-    parser.add_argument("--timeout", type=float, default=4.0, metavar="S", help="for all questions of one look")
+    parser.add_argument(
+        "--timeout", type=values.positive, default=4.0, metavar="S", help="for all questions of one look"
+    )
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="look again until ready, this long")
 
 

@@ -131,6 +131,21 @@ def test_answers_end_their_connection_while_the_pod_drains(ray: real_ray.RealRay
     until(lambda: not new_one_closes(ray), ray)
 
 
+def _begun(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        begun = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    threading.Thread(target=begun.wait, daemon=True).start()
+    return begun
+
+
+def _runs(node: subprocess.Popen[bytes], log: Path, ray: real_ray.RealRay) -> bool:
+    """Waits until a node has started; False if it ended instead."""
+    until(lambda: node.poll() is not None or "Ray runtime started" in log.read_text(errors="replace"), ray)
+    return node.poll() is None
+
+
 @contextlib.contextmanager
 def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
     """A second node of this Ray, known as ``worker-1``; gives the environment of its pod."""
@@ -151,20 +166,14 @@ def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain.SHUTDOWN_S),
         "OF_TEST": str(ray.temp_dir),  # by which its processes are found at the end
     }
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [
-                *("ray", "start", "--block", f"--address=127.0.0.1:{ray.gcs_port}", "--node-ip-address=127.0.0.1"),
-                *("--num-cpus=1", "--object-store-memory=78643200", "--min-worker-port=0", "--max-worker-port=0"),
-                *(f"--{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
-            ],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    threading.Thread(target=worker.wait, daemon=True).start()
-    until(lambda: "Ray runtime started" in log.read_text(errors="replace"), ray)
+    command = [
+        *("ray", "start", "--block", f"--address=127.0.0.1:{ray.gcs_port}", "--node-ip-address=127.0.0.1"),
+        *("--num-cpus=1", "--object-store-memory=78643200", "--min-worker-port=0", "--max-worker-port=0"),
+        *(f"--{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
+    ]
+    worker = _begun(command, environment, log)
+    while not _runs(worker, log, ray):  # Ray gives a node 30 s to register, too few on a busy machine
+        worker = _begun(command, environment, log)
     try:
         yield environment
     finally:
@@ -201,7 +210,7 @@ def command(ray: real_ray.RealRay, mount: Path, **env: str) -> Callable[..., sub
             "probe": ("--proxy", f"http://127.0.0.1:{ray.serve_port}", "--dashboard", ray.dashboard, "--timeout", "30"),
         }[name]
         return subprocess.Popen(
-            ["python", "-m", "serve_runtime", name, "--node-ip", "127.0.0.1", *more, *arguments],
+            ["python", "-m", "serve_runtime", name, *more, *arguments],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -236,6 +245,7 @@ def test_the_command_on_a_head_waits_for_what_is_under_way(ray: real_ray.RealRay
             assert "from which nothing can be moved; waiting for 2 connection(s)" in drained.stdout.readline()
             until(lambda: closes(kept), ray)
             assert stream.read() == b"two three"
+            streaming.close()  # its answer began before, so nobody has told it to
             out, _ = drained.communicate(timeout=120)
         assert (drained.returncode, out.splitlines()[-1]) == (0, "drain: no connection is open")
     finally:

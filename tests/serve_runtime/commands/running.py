@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -38,16 +37,14 @@ class Ended:
         return [event for event in self.events if event["event"] == name]
 
 
-async def start(*arguments: str, largest_file: int | None = None, **env: str) -> asyncio.subprocess.Process:
-    """``python -m serve_runtime ARGUMENTS``; the caller ends it. ``largest_file``: in bytes, that it may write."""
-    limits = (largest_file, largest_file) if largest_file is not None else None
+async def start(*arguments: str, largest_file_kib: int | None = None, **env: str) -> asyncio.subprocess.Process:
+    """``python -m serve_runtime ARGUMENTS``; the caller ends it. ``largest_file_kib``: that it may write."""
+    command = [sys.executable, "-m", "serve_runtime", *arguments]
+    if largest_file_kib is not None:
+        command = ["bash", "-c", 'ulimit -f "$0" && exec "$@"', str(largest_file_kib), *command]
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "serve_runtime",
-        *arguments,
+        *command,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env},
-        preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)) if limits else None,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

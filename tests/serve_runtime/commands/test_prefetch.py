@@ -480,18 +480,18 @@ async def test_a_disk_that_gets_full_in_the_middle_and_is_made_larger(tmp_path: 
     server, target = Weights(), tmp_path / "w"
     async with serving(server.route()) as url:
         asked = ("prefetch", f"{url}/weights.bin", "--to", str(target))
-        got = await ended(await start(*asked, largest_file=1_500_000))
+        got = await ended(await start(*asked, largest_file_kib=1500))
         assert got.code == 5, got
         assert "is full" in got.err
         assert (await run(*asked)).code == 0
-    assert server.asked == ["", "bytes=1500000-"]
+    assert server.asked == ["", "bytes=1536000-"]
     assert target.read_bytes() == DATA
 
 
 async def test_an_archive_that_is_larger_than_the_disk(tmp_path: Path) -> None:
     async with serving(Weights(tarred({"zeros": bytes(4_000_000)})).route("/z")) as url:
         asked = ("prefetch", f"{url}/z", "--extract", "--to", str(tmp_path / "w"))
-        got = await ended(await start(*asked, largest_file=1_500_000))
+        got = await ended(await start(*asked, largest_file_kib=1500))
     assert got.code == 5, got
     assert "is full" in got.err
     assert not (tmp_path / "w").exists()

@@ -44,7 +44,7 @@ def s3() -> Iterator[dict[str, str]]:
 
 async def test_a_prefix_becomes_a_directory_and_goes_on(tmp_path: Path, s3: dict[str, str]) -> None:
     asked = ("prefetch", "s3://models/tiny", "--to", str(tmp_path / "m"), "--json")
-    stopped = await ended(await start(*asked, largest_file=1_500_000, **s3))
+    stopped = await ended(await start(*asked, largest_file_kib=1500, **s3))
     assert stopped.code == 5, stopped
     got = await run(*asked, **s3)
     assert got.code == 0, got
