@@ -62,9 +62,7 @@ class Fleet:
 
     def kill(self, index: int) -> None:
         """Its machine is gone."""
-        worker = self.workers.pop(index)
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+        _end(self.workers.pop(index))
 
     def submit(self, handler: str, item: Any, once: str = "") -> str:
         """As a client of the ingress does: again with the same key until it is taken."""
@@ -98,13 +96,21 @@ class Fleet:
         self._stop.set()
         self._sweeper.join()
         for worker in self.workers:
-            worker.kill()
-            worker.communicate()
+            _end(worker)
 
     def _sweep(self) -> None:
         sweeper = Sweeper(self.args, self.ledger, self.transport)
         while not self._stop.wait(0.5):
             sweeper.once()
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    """At once, if it has not ended yet."""
+    worker.kill()
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 @pytest.fixture
@@ -214,7 +220,7 @@ def test_a_task_that_kills_its_workers_becomes_unprocessable(fleet: Fleet) -> No
     for _ in range(fleet.args.max_losses):
         until(lambda: any(worker.poll() is not None for worker in fleet.workers))
         (dead,) = [worker for worker in fleet.workers if worker.poll() is not None]
-        dead.communicate()
+        _end(dead)
         fleet.workers.remove(dead)
         fleet.start()
     until(lambda: (fleet.ledger.get(task) or {})["state"] == "unprocessable")
