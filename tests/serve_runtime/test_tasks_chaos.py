@@ -22,6 +22,7 @@ import pytest
 
 from e2e.redis_process import RedisProcess
 from serve_runtime.tasks import TasksArgs
+from serve_runtime.tasks.args import Retries
 from serve_runtime.tasks.ledger import Ledger, LedgerError, Submission
 from serve_runtime.tasks.sweep import Sweeper
 from serve_runtime.tasks.transport import BrokerError, Transport, make_app
@@ -29,7 +30,7 @@ from tests.serve_runtime.redis_fixture import DURABLE, redis_server
 
 pytestmark = pytest.mark.timeout(300)
 
-TASKS = 1000
+TASKS = 300
 CONCURRENCY = 4
 HERE = "tests.serve_runtime.sample_tasks"
 
@@ -42,7 +43,7 @@ class Fleet:
         recorder = {"use": f"{HERE}:Recorder", "init": {"path": str(self.runs)}}
         self.args = TasksArgs.model_validate(
             {"broker_url": redis.url, "handlers": {"record": recorder, "kill": {"use": f"{HERE}:Murderer"}},
-             "concurrency": CONCURRENCY, "lease_s": 6, "drain_s": 20, **changes}
+             "concurrency": CONCURRENCY, "lease_s": 6, "drain_s": 20, "max_losses": 2, **changes}
         )  # fmt: skip
         self.ledger = Ledger(self.args.store(), self.args.queue, 2)
         self.transport = Transport(make_app(self.args.broker(), self.args.queue, 2, self.args.lease_s))
@@ -173,7 +174,7 @@ def test_nothing_is_lost_when_workers_and_redis_are_killed(redis: RedisProcess, 
 
 
 def test_a_task_longer_than_its_lease_is_run_once(fleet: Fleet) -> None:
-    task = fleet.submit("record", {"number": 1, "seconds": 2.5 * fleet.args.lease_s})
+    task = fleet.submit("record", {"number": 1, "seconds": 1.5 * fleet.args.lease_s})
     until(lambda: (fleet.ledger.get(task) or {})["state"] == "succeeded")
     assert [what for what, _, _ in fleet.lines()] == ["begun", "ended"]
 
@@ -212,6 +213,18 @@ def test_a_worker_that_drains_gives_back_what_it_cannot_end(fleet: Fleet, tmp_pa
     record = fleet.ledger.get(task)
     assert record is not None
     assert record["losses"] == 0
+
+
+def test_a_handler_that_hangs_costs_its_task_no_more_than_its_time(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.args = fleet.args.model_copy(update={"timeout_s": 0.5, "retries": Retries(max=0)})
+    fleet.kill(0)
+    fleet.kill(0)
+    fleet.start()
+    task = fleet.submit("record", {"number": 1, "until": str(tmp_path / "never")})
+    until(lambda: (fleet.ledger.get(task) or {})["state"] == "failed")
+    record = fleet.ledger.get(task)
+    assert record is not None
+    assert record["error"]["type"] == "TimeoutError"
 
 
 def test_a_task_that_kills_its_workers_becomes_unprocessable(fleet: Fleet) -> None:
