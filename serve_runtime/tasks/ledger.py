@@ -174,7 +174,7 @@ class Ledger:
             error = json.dumps({"type": "NoTask", "message": reason})
             found = {"state": "unprocessable", "handler": "", "input": content, "content_type": "", "error": error,
                      "submitted_at": now, "changed_at": now, "attempts": 0, "losses": 0}  # fmt: skip
-            pipe.hset(self._prefix + f"task:{task_id}", mapping=found)  # type: ignore[arg-type]
+            pipe.hset(self._prefix + f"task:{task_id}", mapping=found)
             pipe.expire(self._prefix + f"task:{task_id}", ttl_s)
             pipe.zadd(self._prefix + "unprocessable", {task_id: now})
             pipe.execute()

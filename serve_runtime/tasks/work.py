@@ -60,6 +60,7 @@ class Work:
         self._readers = {each: contract.reader(args.accepts) for each, contract in contracts.items()}
         self._calls: dict[str, Callable[[Any], Any]] = {each: contract.make() for each, contract in contracts.items()}
         self._held: dict[str, _Held] = {}
+        self._passed_on: list[str] = []
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._ended = threading.Event()
@@ -70,7 +71,8 @@ class Work:
     def run(self, task_id: str) -> None:
         """The task from its message to its end. Raises nothing: a message is not worth more than the ledger."""
         if self._closing.is_set():
-            return  # still queued in the ledger; the sweep gives it a new message
+            self._passed_on.append(task_id)
+            return
         try:
             claim = self._insist(lambda: self._ledger.claim(task_id, self._name, self._args.lease_s))
             if isinstance(claim, str):
@@ -83,7 +85,9 @@ class Work:
             _LOG.exception("task %s: its run could not be ended; it is run again when its lease has ended", task_id)
 
     def drain(self, timeout_s: float) -> list[str]:
-        """Takes no more tasks and waits for those that run; gives back the rest. Ids of those: they need messages."""
+        """Takes no more tasks and waits for those that run; gives back the rest. Ids of those, and of tasks whose
+        message came meanwhile: they need messages.
+        """
         self._closing.set()
         with self._changed:
             self._changed.wait_for(lambda: not self._held, timeout_s)
@@ -98,7 +102,7 @@ class Work:
             except LedgerError:
                 _LOG.warning("task %s could not be given back; it is run again when its lease has ended", held.claim.id)
         self._ended.set()
-        return given
+        return given + self._passed_on
 
     @property
     def running(self) -> int:

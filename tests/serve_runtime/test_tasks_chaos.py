@@ -22,6 +22,7 @@ import pytest
 
 from e2e.redis_process import RedisProcess
 from serve_runtime.tasks import TasksArgs
+from serve_runtime.tasks.args import Retries
 from serve_runtime.tasks.ledger import Ledger, LedgerError, Submission
 from serve_runtime.tasks.sweep import Sweeper
 from serve_runtime.tasks.transport import BrokerError, Transport, make_app
@@ -29,7 +30,7 @@ from tests.serve_runtime.redis_fixture import DURABLE, redis_server
 
 pytestmark = pytest.mark.timeout(300)
 
-TASKS = 1000
+TASKS = 300
 CONCURRENCY = 4
 HERE = "tests.serve_runtime.sample_tasks"
 
@@ -42,7 +43,7 @@ class Fleet:
         recorder = {"use": f"{HERE}:Recorder", "init": {"path": str(self.runs)}}
         self.args = TasksArgs.model_validate(
             {"broker_url": redis.url, "handlers": {"record": recorder, "kill": {"use": f"{HERE}:Murderer"}},
-             "concurrency": CONCURRENCY, "lease_s": 6, "drain_s": 20, **changes}
+             "concurrency": CONCURRENCY, "lease_s": 6, "drain_s": 20, "max_losses": 2, **changes}
         )  # fmt: skip
         self.ledger = Ledger(self.args.store(), self.args.queue, 2)
         self.transport = Transport(make_app(self.args.broker(), self.args.queue, 2, self.args.lease_s))
@@ -62,9 +63,7 @@ class Fleet:
 
     def kill(self, index: int) -> None:
         """Its machine is gone."""
-        worker = self.workers.pop(index)
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
+        _end(self.workers.pop(index))
 
     def submit(self, handler: str, item: Any, once: str = "") -> str:
         """As a client of the ingress does: again with the same key until it is taken."""
@@ -98,13 +97,21 @@ class Fleet:
         self._stop.set()
         self._sweeper.join()
         for worker in self.workers:
-            worker.kill()
-            worker.communicate()
+            _end(worker)
 
     def _sweep(self) -> None:
         sweeper = Sweeper(self.args, self.ledger, self.transport)
         while not self._stop.wait(0.5):
             sweeper.once()
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    """At once, if it has not ended yet."""
+    worker.kill()
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        assert pipe is not None
+        pipe.close()
 
 
 @pytest.fixture
@@ -167,7 +174,7 @@ def test_nothing_is_lost_when_workers_and_redis_are_killed(redis: RedisProcess, 
 
 
 def test_a_task_longer_than_its_lease_is_run_once(fleet: Fleet) -> None:
-    task = fleet.submit("record", {"number": 1, "seconds": 2.5 * fleet.args.lease_s})
+    task = fleet.submit("record", {"number": 1, "seconds": 1.5 * fleet.args.lease_s})
     until(lambda: (fleet.ledger.get(task) or {})["state"] == "succeeded")
     assert [what for what, _, _ in fleet.lines()] == ["begun", "ended"]
 
@@ -208,13 +215,25 @@ def test_a_worker_that_drains_gives_back_what_it_cannot_end(fleet: Fleet, tmp_pa
     assert record["losses"] == 0
 
 
+def test_a_handler_that_hangs_costs_its_task_no_more_than_its_time(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.args = fleet.args.model_copy(update={"timeout_s": 0.5, "retries": Retries(max=0)})
+    fleet.kill(0)
+    fleet.kill(0)
+    fleet.start()
+    task = fleet.submit("record", {"number": 1, "until": str(tmp_path / "never")})
+    until(lambda: (fleet.ledger.get(task) or {})["state"] == "failed")
+    record = fleet.ledger.get(task)
+    assert record is not None
+    assert record["error"]["type"] == "TimeoutError"
+
+
 def test_a_task_that_kills_its_workers_becomes_unprocessable(fleet: Fleet) -> None:
     fleet.args = fleet.args.model_copy(update={"concurrency": 1})
     task = fleet.submit("kill", None)
     for _ in range(fleet.args.max_losses):
         until(lambda: any(worker.poll() is not None for worker in fleet.workers))
         (dead,) = [worker for worker in fleet.workers if worker.poll() is not None]
-        dead.communicate()
+        _end(dead)
         fleet.workers.remove(dead)
         fleet.start()
     until(lambda: (fleet.ledger.get(task) or {})["state"] == "unprocessable")
