@@ -18,8 +18,9 @@ venv: .venv/.made ## The virtual environment with the project in it, for develop
 	@PYTHON=$(PYTHON) scripts/venv.sh
 	@touch $@
 
-constraints: ## Renew constraints.txt with the newest versions that pyproject.toml allows
+constraints: ## Renew constraints.txt with the newest versions that pyproject.toml allows, and the test image's
 	@PYTHON=$(PYTHON) scripts/constraints.sh
+	@PYTHON=$(PYTHON) scripts/constraints_llm_cpu.sh
 
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
@@ -62,6 +63,9 @@ test: unit ## All of the above, then one end-to-end case on real pods
 
 e2e: venv ## The whole end-to-end suite on the chosen cluster
 	$(BIN)/python -m pytest e2e $(PYTEST_ARGS)
+
+e2e-llm: venv ## Only the cases with real vLLM (their image has 3 GB)
+	$(BIN)/python -m pytest e2e/test_llm.py e2e/test_llm_prefill_decode.py $(PYTEST_ARGS)
 
 demo: venv ## From nothing to an answered request and a hot update
 	@$(BIN)/python -m e2e.demo
