@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check docs lint format test unit llm fuzz e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit llm fuzz e2e e2e-llm demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
