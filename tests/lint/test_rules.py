@@ -68,6 +68,9 @@ AUTOSCALED = ("    rayVersion: 2.60.0\n", "    rayVersion: 2.60.0\n    enableInT
         ("max-replicas-beyond-groups", [("        maxReplicas: 4\n", "")]),
         ("replicas-per-node", [("num_replicas: 4", "num_replicas: 2")]),
         ("replicas-per-node", [AUTOSCALED]),
+        ("policy-setting", [("per_replca", "per_replica")]),
+        ("policy-setting", [("serve_runtime.autoscaling.adapter", "my_app.adapter")]),
+        ("router-setting", [("heder", "header")]),
         # Autoscaling.
         ("min-above-max", [("max_replicas: 2", "max_replicas: 4")]),
         ("no-max-replicas", [("target_ongoing_requests: 4", "max_replicas: 4")]),

@@ -49,7 +49,7 @@ class Served:
     def bundle(self) -> tuple[Mapping[str, float], Mapping[str, Path], Path]:
         """What one worker takes, by Ray's names, and where that is written, as the builder places it."""
         at = (*self.path, "accelerator")
-        written = {"CPU": ("cpus",), "GPU": ("gpus",)}
+        written: dict[str, tuple[str, ...]] = {"CPU": ("cpus",), "GPU": ("gpus",)}
         amounts = {"CPU": _amount(self.accelerator.get("cpus"))}
         if self.accelerator.get("kind", "gpu") == "gpu":
             amounts["GPU"] = _amount(self.accelerator.get("gpus"))

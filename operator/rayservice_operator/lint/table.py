@@ -14,6 +14,7 @@ from rayservice_operator.lint.rules import (
     health,
     leaving,
     llm,
+    ours,
     pairs,
     reach,
     refused,
@@ -59,7 +60,7 @@ _ABOUT_LINT: Final[tuple[Rule, ...]] = (
 GROUPS: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     ("What the operator or Ray refuses", (*refused.RULES, *schema.RULES)),
     ("What does not fit on the cluster", (*fit.RULES, *room.RULES)),
-    ("Autoscaling", scaling.RULES),
+    ("Autoscaling and routing", (*scaling.RULES, *ours.RULES)),
     ("Large language models", (*llm.RULES, *pairs.RULES)),
     ("Asynchronous inference", tasks.RULES),
     ("Health checks, thresholds and deadlines", health.RULES),

@@ -29,6 +29,8 @@ class Prefill(Replica, PDPrefillServer):  # type: ignore[misc]
 class Decode(Replica, PDDecodeServer):  # type: ignore[misc]
     """Has prompts read, fetches their caches, writes the answers: the deployment ``Decode:<model id>``."""
 
+    _prefill_handle: Any
+
     async def __init__(self, llm_config: Any, **named: Any) -> None:  # type: ignore[misc] # Ray Serve awaits it
         """Raises what loading raises, and RuntimeError where no prefill replica comes to shake hands with."""
         await super().__init__(llm_config, **named)
