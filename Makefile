@@ -53,7 +53,7 @@ unit: venv ## Unit, property, simulation and API tests: no cluster, no root
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 llm: venv ## LLM applications on a real vLLM; RAY_TEST_VENV names an environment that has it
-	$(BIN)/python -m pytest tests/serve_runtime/llm/on_vllm.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/serve_runtime/llm/*on_vllm.py $(PYTEST_ARGS)
 
 fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
 	$(BIN)/python -m tests.lint.fuzz --seconds $(FUZZ_SECONDS)

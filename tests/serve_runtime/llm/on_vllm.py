@@ -44,14 +44,15 @@ while (load := handle.load.remote().result())["running"] + load["waiting"] + loa
 """
 
 
-def python(*arguments: str, **env: str) -> None:
-    """Runs the interpreter that has vLLM."""
+def python(*arguments: str, **env: str) -> str:
+    """What the interpreter that has vLLM prints."""
     paths = {"PYTHONPATH": str(real_ray.ROOT), "RAY_AUTH_MODE": "disabled"}
     command = [str(real_ray.ray_python(install=False)), *arguments]
     done = subprocess.run(
         command, env={**os.environ, **paths, **env}, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
