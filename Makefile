@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help venv constraints crds crds-check docs lint format test unit llm fuzz e2e demo down images cluster-up cluster-down
+.PHONY: help venv constraints crds crds-check docs lint format test unit llm fuzz e2e e2e-llm demo down images cluster-up cluster-down
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,9 @@ venv: .venv/.made ## The virtual environment with the project in it, for develop
 	@PYTHON=$(PYTHON) scripts/venv.sh
 	@touch $@
 
-constraints: ## Renew constraints.txt with the newest versions that pyproject.toml allows
+constraints: ## Renew constraints.txt with the newest versions that pyproject.toml allows, and the test image's
 	@PYTHON=$(PYTHON) scripts/constraints.sh
+	@PYTHON=$(PYTHON) scripts/constraints_llm_cpu.sh
 
 crds: venv ## Generate crds/ (and the chart's copy) from the models
 	$(BIN)/python -m rayservice_operator.api.crd --out crds --chart charts/rayservice-operator
@@ -52,7 +53,7 @@ unit: venv ## Unit, property, simulation and API tests: no cluster, no root
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 llm: venv ## LLM applications on a real vLLM; RAY_TEST_VENV names an environment that has it
-	$(BIN)/python -m pytest tests/serve_runtime/llm/on_vllm.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/serve_runtime/llm/*on_vllm.py $(PYTEST_ARGS)
 
 fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
 	$(BIN)/python -m tests.lint.fuzz --seconds $(FUZZ_SECONDS)
@@ -62,6 +63,9 @@ test: unit ## All of the above, then one end-to-end case on real pods
 
 e2e: venv ## The whole end-to-end suite on the chosen cluster
 	$(BIN)/python -m pytest e2e $(PYTEST_ARGS)
+
+e2e-llm: venv ## Only the cases with real vLLM (their image has 3 GB)
+	$(BIN)/python -m pytest e2e/test_llm.py e2e/test_llm_prefill_decode.py $(PYTEST_ARGS)
 
 demo: venv ## From nothing to an answered request and a hot update
 	@$(BIN)/python -m e2e.demo

@@ -73,6 +73,13 @@ def gateway_class(cluster: Target, pytestconfig: pytest.Config) -> GatewayClass:
             pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def llm_image(cluster: Target, pytestconfig: pytest.Config) -> None:
+    """The cluster has the image with vLLM for CPUs too. Only the LLM cases need its gigabytes."""
+    with _shown(pytestconfig):
+        clusters.load_images(cluster, ["llm-cpu"], Steps())
+
+
 @pytest.fixture
 def namespace(kube: Kube, request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh namespace, removed afterwards together with its pods, so that the next test has the machine to itself.

@@ -6,11 +6,8 @@ from typing import Final
 import pytest
 import yaml
 
-from e2e import cluster as clusters
-from e2e.cluster import Target
 from e2e.llm import s3
 from e2e.llm.asking import Asker
-from e2e.localkube.progress import Steps
 from e2e.rayservices import Service
 from e2e.support import Kube, Object
 
@@ -29,15 +26,6 @@ def completion(model: str, **more: object) -> tuple[str, Object]:
 
 def chat(model: str, **more: object) -> tuple[str, Object]:
     return "/v1/chat/completions", {"model": model, "messages": HELLO, "max_tokens": TOKENS, "temperature": 0, **more}
-
-
-@pytest.fixture(scope="module")
-def llm_image(cluster: Target, pytestconfig: pytest.Config) -> None:
-    """The image with vLLM for CPUs, which no other case needs."""
-    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
-    assert capture is not None
-    with capture.global_and_fixture_disabled():
-        clusters.load_images(cluster, ["llm-cpu"], Steps())
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -114,7 +114,10 @@ class Buildah:
         with _mounts() as mounts:
             argv = [*self._command, "build", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
             argv += [*mounts, "--target", target, "--build-arg", f"BASE={base_image}", "-t", full_name(target), "."]
-            _run_shown(argv, step)
+            # Cache mounts of the Dockerfile, where downloads outlive a layer, lie there and go with the rest.
+            scratch = cache_dir() / "buildah" / "tmp"
+            scratch.mkdir(parents=True, exist_ok=True)
+            _run_shown(argv, step, {"TMPDIR": str(scratch)})
 
     def exists(self, target: str) -> bool:
         return ok([*self._command, "inspect", "--type", "image", full_name(target)])
@@ -171,11 +174,17 @@ def _pip_settings() -> dict[str, str]:
     return found
 
 
-def _run_shown(argv: list[str], step: Step) -> None:
+def _run_shown(argv: list[str], step: Step, environment: Mapping[str, str] | None = None) -> None:
     """Run a build; the step shows which instruction it is at, a failure shows the last lines."""
     lines: list[str] = []
     with subprocess.Popen(
-        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        argv,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:

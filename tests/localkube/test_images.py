@@ -46,3 +46,19 @@ def test_constraints_hold_an_exact_version_of_all_that_is_installed() -> None:
     for text in [*project["dependencies"], *extras["runtime"], *extras["dev"]]:
         wanted = Requirement(text)
         assert pins[canonicalize_name(wanted.name)] in wanted.specifier, text
+
+
+def test_the_llm_image_is_locked_to_what_is_wanted_of_it() -> None:
+    wanted = _requirements(ROOT / "e2e" / "images" / "llm_cpu" / "requirements.txt")
+    locked = {one.name: one.specifier for one in _requirements(ROOT / "constraints-llm-cpu.txt")}
+    for requirement in wanted:
+        (pin,) = locked[canonicalize_name(requirement.name)]
+        assert pin.operator == "=="
+        assert requirement.specifier.contains(pin.version), requirement
+    # The wheels that its overrides leave out, for their size.
+    assert not [name for name in locked if name.startswith(("nvidia-", "cuda-")) or name in {"triton", "vllm"}]
+
+
+def _requirements(path: Path) -> list[Requirement]:
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]

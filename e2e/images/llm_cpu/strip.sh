@@ -3,7 +3,7 @@
 set -eu
 cd "$1"
 # Headers, static libraries, other packages' tests, expert parallelism over RDMA.
-rm -rf torch/include torch/bin pyarrow/include pyarrow/tests nixl_ep_cu13 nixl_ep pip \
+rm -rf torch/include torch/bin/protoc* pyarrow/include pyarrow/tests nixl_ep_cu13 nixl_ep pip \
 	pandas/tests numba/tests sympy/*/tests networkx/*/tests numpy/*/tests moto/*/resources
 find . -name '*.a' -delete
 # Models by the hundred, of which one is used, stay as sources; they are compiled when they are imported, in memory.

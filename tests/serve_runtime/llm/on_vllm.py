@@ -44,14 +44,15 @@ while (load := handle.load.remote().result())["running"] + load["waiting"] + loa
 """
 
 
-def python(*arguments: str, **env: str) -> None:
-    """Runs the interpreter that has vLLM."""
+def python(*arguments: str, **env: str) -> str:
+    """What the interpreter that has vLLM prints."""
     paths = {"PYTHONPATH": str(real_ray.ROOT), "RAY_AUTH_MODE": "disabled"}
     command = [str(real_ray.ray_python(install=False)), *arguments]
     done = subprocess.run(
         command, env={**os.environ, **paths, **env}, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_chat_and_models(live: Live) -> None:
     )
     assert answer.json["usage"]["completion_tokens"] == 4, "and the one model need not be named"
     ids = {each["id"] for each in live.ask("GET", "/v1/models").json["data"]}
-    assert {MODEL, f"{MODEL}:formal", f"{MODEL}:casual"} <= ids
+    assert {MODEL, f"{MODEL}:formal", f"{MODEL}:casual"} <= ids, "whatever else is in the store"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_what_is_measured(live: Live) -> None:
         "ray_vllm_time_to_first_token_seconds_bucket",
         "ray_vllm_inter_token_latency_seconds_bucket",
         "ray_vllm_request_queue_time_seconds_bucket",
-        "ray_vllm_prefix_cache_hits_total",
+        "ray_vllm_prefix_cache_queries_total",
         "ray_vllm_kv_cache_usage_perc",
     )
     until(lambda: all(name in live.metrics() for name in names), live.ray)
