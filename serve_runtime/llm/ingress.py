@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,7 @@ from serve_runtime.llm import failures
 from serve_runtime.predictor.meters import SECONDS
 from serve_runtime.web import answers
 
+_LOG = logging.getLogger("ray.serve")
 ADAPTER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 """Names of adapters. They become parts of paths, so there is no slash in them and no dot at the beginning."""
 ENDPOINTS: Final = ("chat", "completions", "embeddings", "transcriptions", "score", "tokenize", "detokenize")
@@ -76,7 +78,11 @@ class Ingress(OpenAiIngress):  # type: ignore[misc]
             base, _, adapter = model_id.partition(":")
             if base not in self._lora_paths or ADAPTER.fullmatch(adapter) is None:
                 return None
-        return await super().model(model_id)
+        try:
+            return await super().model(model_id)
+        except ValueError as error:  # one adapter that is no good must not hide the others
+            _LOG.warning("The adapter %s is left out: its adapter_config.json cannot be read: %s", model_id, error)
+            return None
 
     async def _get_response(self, *, body: Any, call_method: str, raw_request: Request | None = None) -> Any:
         """What a replica sends. What it raises becomes a Refusal, or, once something was sent, a last event."""
