@@ -44,6 +44,15 @@ class Decode(Replica, PDDecodeServer):  # type: ignore[misc]
         rules = without_prefill(llm_config.experimental_configs)
         self._prefill_handle = GuardedHandle(self._prefill_handle, rules, self._note)
 
+    async def _maybe_prewarm(self) -> None:
+        """Ray's handshake, after a whole prompt of this engine's own.
+
+        vLLM's kernels for CPUs ask the system for AMX when they first read a prompt, and not when they first go on from
+        a cache that came over the network: in bfloat16 that was «Illegal instruction» (vLLM 0.29).
+        """
+        await self._generate(32, 1)
+        await super()._maybe_prewarm()
+
     def _note(self, outcome: Outcome, seconds: float) -> None:
         self._seconds.observe(seconds, {"outcome": outcome})
 
