@@ -97,9 +97,9 @@ COPY constraints-llm-cpu.txt e2e/images/llm_cpu/strip.sh /build/
 RUN --mount=type=cache,target=/cache \
     python3 -m venv /pip && /pip/bin/pip install --no-cache-dir --quiet uv \
  && python3 -m venv --without-pip /opt/ray \
- && index=$(/pip/bin/pip config get global.index-url 2> /dev/null || echo https://pypi.org/simple) \
+ && index=$(/pip/bin/pip config get global.index-url 2> /dev/null || true) \
  && SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_HTTP_TIMEOUT=180 UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy \
-    /pip/bin/uv pip install --quiet --no-deps --default-index "$index" --python /opt/ray/bin/python \
+    /pip/bin/uv pip install --quiet --no-deps ${index:+--default-index "$index"} --python /opt/ray/bin/python \
       -r /build/constraints-llm-cpu.txt \
  && rm -rf /pip \
  && sh /build/strip.sh "$(/opt/ray/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
