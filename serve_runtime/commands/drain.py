@@ -99,6 +99,8 @@ class Drain:
         ends_ms = int((time.time() + left) * 1000)
         accepted, why_not = gcs.drain_node(own.node_id.hex(), PREEMPTION, self.asked.reason, ends_ms)
         if not accepted:
+            if own_node(gcs, this) is None:  # it ended just now, by another call
+                return self._end("drained: the node has ended")
             return self._end(f"Ray refuses: {why_not}", well=False)
         self._say(f"node {own.node_id.hex()[:8]} is being drained, {left:.0f} s at most")
         return self._await_end(gcs, head, this)

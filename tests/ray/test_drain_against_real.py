@@ -131,24 +131,7 @@ def test_answers_end_their_connection_while_the_pod_drains(ray: real_ray.RealRay
     until(lambda: not new_one_closes(ray), ray)
 
 
-def _begun(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        begun = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    threading.Thread(target=begun.wait, daemon=True).start()
-    return begun
-
-
-def _runs(node: subprocess.Popen[bytes], log: Path, ray: real_ray.RealRay) -> bool:
-    """Waits until a node has started; False if it ended instead."""
-    until(lambda: node.poll() is not None or "Ray runtime started" in log.read_text(errors="replace"), ray)
-    return node.poll() is None
-
-
-@contextlib.contextmanager
-def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
-    """A second node of this Ray, known as ``worker-1``; gives the environment of its pod."""
+def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
     ports = real_ray.free_ports(6)
     flags = (
         "dashboard-agent-listen-port",
@@ -166,28 +149,28 @@ def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain.SHUTDOWN_S),
         "OF_TEST": str(ray.temp_dir),  # by which its processes are found at the end
     }
-    command = [
-        *("ray", "start", "--block", f"--address=127.0.0.1:{ray.gcs_port}", "--node-ip-address=127.0.0.1"),
-        *("--num-cpus=1", "--object-store-memory=78643200", "--min-worker-port=0", "--max-worker-port=0"),
-        *(f"--{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
-    ]
-    worker = _begun(command, environment, log)
-    while not _runs(worker, log, ray):  # Ray gives a node 30 s to register, too few on a busy machine
-        worker = _begun(command, environment, log)
-    try:
-        yield environment
-    finally:
-        os.kill(worker.pid, signal.SIGTERM)
-        until(lambda: worker.poll() is not None, ray)
-
-
-def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
-    with worker_node(ray, tmp_path / "worker.log") as environment:
-        hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
-        done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-        assert done.stderr.strip() == "drain: drained"
-        again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-        assert "drained" not in again.stderr  # no other node has been taken for it
+    log = tmp_path / "worker.log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [
+                *("ray", "start", "--block", f"--address=127.0.0.1:{ray.gcs_port}", "--node-ip-address=127.0.0.1"),
+                *("--num-cpus=1", "--object-store-memory=78643200", "--min-worker-port=0", "--max-worker-port=0"),
+                *(f"--{flag}={port}" for flag, port in zip(flags, ports, strict=True)),
+            ],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    threading.Thread(target=worker.wait, daemon=True).start()
+    until(lambda: "Ray runtime started" in log.read_text(errors="replace"), ray)
+    hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
+    done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "drain: drained"
+    again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+    assert "drained" not in again.stderr  # no other node has been taken for it
+    os.kill(worker.pid, signal.SIGTERM)
+    until(lambda: worker.poll() is not None, ray)
     assert not new_one_closes(ray)
 
 
@@ -218,19 +201,6 @@ def command(ray: real_ray.RealRay, mount: Path, **env: str) -> Callable[..., sub
         )
 
     return begin
-
-
-def test_the_command_drains_a_worker_and_may_be_called_twice(ray: real_ray.RealRay, tmp_path: Path) -> None:
-    (tmp_path / "mark").mkdir()
-    with worker_node(ray, tmp_path / "worker.log") as environment:
-        begin = command(ray, tmp_path / "mark", **environment)
-        both = [begin("drain", "--timeout", "60"), begin("drain", "--timeout", "60")]
-        said = [each.communicate(timeout=120)[0] for each in both]
-        assert [each.returncode for each in both] == [0, 0], said
-        assert any("the node has ended" in each for each in said), said
-        after = begin("drain")
-        assert after.communicate(timeout=60) == ("drain: nothing to drain: no living Ray node here\n", None)
-    assert not new_one_closes(ray)
 
 
 def test_the_command_on_a_head_waits_for_what_is_under_way(ray: real_ray.RealRay, mount: Path) -> None:

@@ -97,7 +97,7 @@ async def test_it_ends_in_time(tmp_path: Path, gcs: str) -> None:
 
 
 async def test_what_cannot_be_drained(tmp_path: Path, gcs: str) -> None:
-    got = await Stub(tmp_path, accepts=False).drain(gcs)
+    got = await Stub(tmp_path, accepts=False, lives=99).drain(gcs)
     assert (got.code, got.err) == (1, "drain: Ray refuses: no\n")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
