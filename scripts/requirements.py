@@ -14,10 +14,10 @@ def main(pyproject: str, folder: str) -> None:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     extras = project["optional-dependencies"]
-    # Celery and Redis are small beside Ray, so the runtime image has them for everybody.
+    # Celery, Redis and the exporter of traces are small beside Ray, so the images have them for everybody.
     sets = {
         "operator": project["dependencies"],
-        "runtime": [*extras["runtime"], *extras["tasks"]],
+        "runtime": [*extras["runtime"], *extras["tasks"], *extras["otel"]],
         "llm": extras["llm"],
     }
     for name, requirements in sets.items():
