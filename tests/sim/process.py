@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from rayservice_operator.engine.reconciler import Reconciler, kinds
 from rayservice_operator.engine.snapshots import Snapshots
 from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.api import Listing, WatchEvent
+from rayservice_operator.kube.errors import ApiError
 from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.reflector import CHILD_KINDS, OPTIONAL_KINDS
 from rayservice_operator.kube.store import Store
@@ -35,6 +36,24 @@ from tests.sim.apiserver import Client, Gate, as_event
 from tests.sim.measuring import Measuring
 from tests.sim.serve import Refused
 from tests.sim.world import World, address
+
+
+async def _in_turn(work: Sequence[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+    """Calls that the real engine makes side by side; there is no event loop here, and the order is to be repeatable."""
+    results: list[BaseException | None] = []
+    waiting = deque(work)
+    try:
+        while waiting:
+            try:
+                await waiting.popleft()
+                results.append(None)
+            except ApiError as error:
+                results.append(error)
+    finally:
+        for coroutine in waiting:
+            coroutine.close()
+    return results
+
 
 WATCHED: Mapping[str, str] = {"RayService": "", "RayCluster": "", **CHILD_KINDS, **OPTIONAL_KINDS}
 """Kinds with the label selector they are watched with."""
@@ -306,7 +325,14 @@ class Process:
         self.surveys: list[Callable[[], Coroutine[Any, Any, None]]] = []
         surveyor = Surveyor(NodeClient(world, gate), world.clock, self.queue.add, self.surveys.append)
         self.executor = Executor(
-            self.api, self.store, recorder, dry_runs, world.clock, surveyor=surveyor, new_token=lambda: "token"
+            self.api,
+            self.store,
+            recorder,
+            dry_runs,
+            world.clock,
+            surveyor=surveyor,
+            new_token=lambda: "token",
+            together=_in_turn,
         )
         self.reconciler = Reconciler(
             store=self.store,

@@ -10,8 +10,8 @@ import hashlib
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from rayservice_operator.core.decision import (
     Action,
@@ -28,9 +28,10 @@ from rayservice_operator.core.decision import (
     MergePatch,
 )
 from rayservice_operator.core.keys import Key
-from rayservice_operator.core.objects import Manifest, Ref, controller_uid, metadata, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, Ref, controller_uid, metadata, ref, uid_of
 from rayservice_operator.engine.batches import batches
 from rayservice_operator.engine.clock import Clock
+from rayservice_operator.engine.describing import describe, kind_of
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.merge import merge_diff, without_nulls
 from rayservice_operator.engine.surveys import Surveyor
@@ -60,6 +61,11 @@ class ActionFailed(Exception):  # noqa: N818
         self.kind = kind
 
 
+async def side_by_side(work: Sequence[Coroutine[Any, Any, None]]) -> list[BaseException | None]:
+    """Run all at once, each to its end; what each raised."""
+    return list(await asyncio.gather(*work, return_exceptions=True))
+
+
 class Executor:
     """Does what decisions say. Keeps nothing that a restart may not forget."""
 
@@ -73,6 +79,7 @@ class Executor:
         *,
         surveyor: Surveyor,
         new_token: Callable[[], str] = lambda: secrets.token_urlsafe(TOKEN_BYTES),
+        together: Callable[[Sequence[Coroutine[Any, Any, None]]], Awaitable[list[BaseException | None]]] = side_by_side,
     ) -> None:
         self._api = api
         self._store = store
@@ -81,6 +88,7 @@ class Executor:
         self._surveyor = surveyor
         self._clock = clock
         self._new_token = new_token
+        self._together = together
         self._applied: dict[Ref, tuple[str, Manifest]] = {}
         self._statuses: dict[Ref, tuple[str, Manifest]] = {}
         self._secrets: dict[Ref, float] = {}
@@ -138,12 +146,12 @@ class Executor:
 
     async def _all(self, key: Key, batch: Sequence[Action]) -> ActionFailed | None:
         """Do them side by side, all to their end; the first that failed, if one has."""
-        results = await asyncio.gather(*(self._do(key, action) for action in batch), return_exceptions=True)
+        results = await self._together([self._do(key, action) for action in batch])
         failed: ActionFailed | None = None
         for action, error in zip(batch, results, strict=True):
             if isinstance(error, ApiError):
                 if failed is None:
-                    failed = ActionFailed(describe(action), error, _kind(action))
+                    failed = ActionFailed(describe(action), error, kind_of(action))
                     failed.__cause__ = error
             elif error is not None:
                 raise error
@@ -303,37 +311,6 @@ class Executor:
             self._take(target, await self._api.get(target))
         except NotFound:
             self._store.remove(target.kind, target.namespace, target.name, target.uid)
-
-
-def _kind(action: Action) -> str:
-    if isinstance(action, AskRoom):
-        return "Node"
-    return str(action.obj["kind"]) if isinstance(action, Apply | Create | DryRun) else action.ref.kind
-
-
-def describe(action: Action) -> str:
-    """``create Pod ns/name``: for messages."""
-    if isinstance(action, Apply | Create | DryRun):
-        meta = metadata(action.obj)
-        name = name_of(action.obj) or f"{meta.get('generateName', '')}*"
-        target = f"{action.obj['kind']} {meta.get('namespace', '')}/{name}"
-    elif isinstance(action, AskRoom):
-        target = action.key
-    else:
-        target = f"{action.ref.kind} {action.ref.namespace}/{action.ref.name}"
-    return f"{_VERBS[type(action)]} {target}"
-
-
-_VERBS: Final[Mapping[type[Action], str]] = {
-    Apply: "apply",
-    Create: "create",
-    JsonPatch: "patch",
-    MergePatch: "patch",
-    Delete: "delete",
-    EnsureSecret: "make sure of",
-    DryRun: "try out",
-    AskRoom: "look for room for",
-}
 
 
 def _hash(value: object) -> str:
