@@ -61,11 +61,11 @@ fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
 test: unit ## All of the above, then one end-to-end case on real pods
 	$(BIN)/python -m pytest e2e -m smoke $(PYTEST_ARGS)
 
-e2e: venv ## The whole end-to-end suite on the chosen cluster
-	$(BIN)/python -m pytest e2e $(PYTEST_ARGS)
+e2e: venv ## The end-to-end suite on the chosen cluster, but for real vLLM
+	$(BIN)/python -m pytest e2e -m "not llm" $(PYTEST_ARGS)
 
-e2e-llm: venv ## Only the cases with real vLLM (their image has 3 GB)
-	$(BIN)/python -m pytest e2e/test_llm.py e2e/test_llm_prefill_decode.py $(PYTEST_ARGS)
+e2e-llm: venv ## The end-to-end cases with real vLLM (their image has 3 GB)
+	$(BIN)/python -m pytest e2e -m llm $(PYTEST_ARGS)
 
 demo: venv ## From nothing to an answered request and a hot update
 	@$(BIN)/python -m e2e.demo

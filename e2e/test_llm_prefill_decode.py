@@ -10,7 +10,7 @@ from e2e.llm.asking import Asker
 from e2e.rayservices import Service, ray_pods
 from e2e.support import Kube, Object
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.llm, pytest.mark.timeout(1500)]
 
 EXAMPLE: Final = Path(__file__).parents[1] / "examples" / "llm-prefill-decode.yaml"
 TOKENS: Final = 24
