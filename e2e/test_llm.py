@@ -93,6 +93,7 @@ def test_adapters_come_with_a_hot_update(asker: Asker) -> None:
         {"prompt": PROMPT, "tokens": TOKENS},
         *({"prompt": PROMPT, "tokens": TOKENS, "adapter": f"/models/adapters/{name}"} for name in ("formal", "casual")),
     )
+    assert [answer["status"] for answer in (base, formal, casual, again)] == [200] * 4, (base, formal, casual, again)
     said = [answer["body"]["choices"][0]["text"] for answer in (base, formal, casual)]
     assert said == [answer["text"] for answer in expected]
     assert len(set(said)) == 3
