@@ -107,12 +107,12 @@ def _namespace(kube: Kube, title: str) -> Iterator[str]:
 
 
 def _empty(kube: Kube, namespace: str) -> None:
-    """Delete the ray.io objects, then the pods without their grace period, and wait until they are gone.
+    """Delete the ray.io objects and Deployments, then the pods without their grace period, and wait until all are gone.
 
     Deleting the namespace alone would take a minute: its controller waits for half of the pods' grace before it looks
     again. An object that stays means a finalizer that nobody serves, which is a failure worth reporting.
     """
-    for kind in ("rayservice", "raycluster"):
+    for kind in ("rayservice", "raycluster", "deployment"):
         with contextlib.suppress(LocalKubeError):  # without the operator there are no such kinds
             kube.target.kubectl("delete", kind, "--all", "-n", namespace, "--wait=false")
 
