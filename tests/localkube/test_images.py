@@ -28,7 +28,10 @@ def test_requirements_follow_pyproject(tmp_path: Path) -> None:
     operator = (tmp_path / "operator.txt").read_text().splitlines()
     assert sorted(project["dependencies"]) == operator
     assert not any(line.startswith(("ray", "kubernetes")) for line in operator), "the operator's image has neither"
-    assert (tmp_path / "runtime.txt").read_text().splitlines() == project["optional-dependencies"]["runtime"]
+    extras = project["optional-dependencies"]
+    runtime = sorted([*extras["runtime"], *extras["tasks"], *extras["otel"]])
+    assert (tmp_path / "runtime.txt").read_text().splitlines() == runtime
+    assert (tmp_path / "llm.txt").read_text().splitlines() == sorted(extras["llm"])
 
 
 def test_every_program_has_a_version_and_a_source() -> None:
