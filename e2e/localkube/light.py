@@ -31,8 +31,10 @@ From a shell: ``python -m e2e.localkube light up`` keeps one in the background a
 """
 
 import base64
+import contextlib
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -41,7 +43,6 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,8 @@ from e2e.localkube.shell import run
 
 _START_SECONDS = 60.0
 _ATTEMPTS = 3  # a port found free may be taken by the time it is bound
+_PORTS = (12000, 30000)  # Linux' own begin at 32768, node ports at 30000
+_PORT_TRIES = 200
 
 
 @dataclass
@@ -210,10 +213,17 @@ class Api:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine to listen on, below those that outgoing connections begin at.
+
+    One of theirs may be taken by a connection, of a client that tries to come back for one, while a server restarts.
+    """
+    for _ in range(_PORT_TRIES):
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    msg = f"no free port from {_PORTS[0]} to {_PORTS[1] - 1}; end what listens there"
+    raise LocalKubeError(msg)
 
 
 def start(root: Path, *, extra_args: Sequence[str] = (), tied: bool = True) -> Api:
@@ -234,7 +244,7 @@ def start(root: Path, *, extra_args: Sequence[str] = (), tied: bool = True) -> A
     raise AssertionError
 
 
-@contextmanager
+@contextlib.contextmanager
 def apiserver(*, extra_args: Sequence[str] = ()) -> Iterator[Api]:
     """A kube-apiserver for the length of the block. ``extra_args`` are further flags of kube-apiserver."""
     root = Path(tempfile.mkdtemp(prefix="light-apiserver-"))
