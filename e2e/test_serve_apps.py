@@ -108,7 +108,8 @@ def test_predictor(kube: Kube, namespace: str) -> None:
     service.patch(serveConfigV2=yaml.safe_dump(config))
     service.wait(lambda: "max_batch_sise" in json.dumps(service.get()["status"]), "the field in the status")
     assert service.ask("/predict", "good and cheap") == {"score": 3.5}
-    assert service.replicas() == replicas
+    # While Ray builds, the way back too, it tells of no replicas.
+    service.wait(lambda: service.replicas() == replicas, "the same replica as before")
     assert service.pods() == pods
 
     # and corrected.
