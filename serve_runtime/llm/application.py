@@ -20,7 +20,18 @@ def openai(args: OpenAiArgs) -> Any:
         raise ModuleNotFoundError(NEEDS.format(missing)) from missing
     for model in args.models:
         check_engine_arguments(model.engine, f"model {model.id}: engine")
-    return build_openai_app(configs.serving_args(args))
+    variables = inherited_variables()
+    models = [model.model_copy(update={"env": {**variables, **model.env}}) for model in args.models]
+    return build_openai_app(configs.serving_args(args.model_copy(update={"models": models})))
+
+
+def inherited_variables() -> dict[str, str]:
+    """Of the application's ``runtime_env``. ray.serve.llm gives its replicas a runtime environment of their own, in
+    whose place Ray Serve puts none of the application's (2.60): an object store's credentials would not reach them."""
+    import ray  # noqa: PLC0415
+
+    found = ray.get_runtime_context().runtime_env if ray.is_initialized() else {}
+    return dict((found or {}).get("env_vars") or {})
 
 
 def check_engine_arguments(engine: dict[str, Any], where: str) -> None:
