@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -113,25 +113,31 @@ def lines(text: str) -> list[str]:
 
 def compose(text: str, max_bytes: int) -> yaml.Node | None:
     """The graph of nodes of the only document, aliases shared; None for a text without one. Raises YamlError."""
-    _limit_bytes(text, max_bytes)
-    with _told(text):
-        aliased = not _is_tame(text) and _limit_events(text)
+
+    def read() -> list[yaml.Node]:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-    if aliased and node is not None:
-        limit_size([node], max_bytes)
-    elif node is not None:
-        _limit_depth(node)
-    return node
+        return [] if node is None else [node]
+
+    return next(iter(_composed(text, max_bytes, read)), None)
 
 
 def compose_all(text: str, max_bytes: int) -> list[yaml.Node]:
     """The graphs of all documents. Raises YamlError for the first thing that is no YAML."""
+    return _composed(text, max_bytes, lambda: list(yaml.compose_all(text, Loader=_Loader)))
+
+
+def _composed(text: str, max_bytes: int, read: Callable[[], list[yaml.Node]]) -> list[yaml.Node]:
+    """What ``read`` makes of the text, within the limits."""
     _limit_bytes(text, max_bytes)
+    tame = _is_tame(text)
     with _told(text):
-        aliased = _limit_events(text)
-        nodes: list[yaml.Node] = list(yaml.compose_all(text, Loader=_Loader))
+        aliased = not tame and _limit_events(text)
+        nodes = read()
     if aliased:
         limit_size(nodes, max_bytes)
+    elif tame:
+        for node in nodes:
+            _limit_depth(node)
     return nodes
 
 
