@@ -5,9 +5,9 @@
 etcd and kube-apiserver are real, the operator is its own process as a user starts it; in place of kubelets a task marks
 each new pod as running and Ready, and takes away what is deleted. No Ray: RayClusters alone need none. For each act:
 seconds from the write until every pod is there (or gone) and until the status says so, the operator's processor time,
-its calls to the API server for each pod, and at the end its memory, how long a reconcile takes and how late its event
-loop runs. All on one machine, so the API server and the pod player take their share of it: seconds tell little by
-themselves, the columns "for each pod" of two sizes in one run tell whether work grows faster than the number of pods.
+its calls to the API server for each pod, and at the end its memory and how long a reconcile takes. All on one machine,
+so the API server and the pod player take their share of it: seconds tell little by themselves, the columns "for each
+pod" of two sizes in one run tell whether work grows faster than the number of pods.
 """
 
 from __future__ import annotations
@@ -25,22 +25,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kopf
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.admission import processor_ms
 from e2e.localkube import light
-from e2e.localkube.errors import LocalKubeError
 from e2e.localkube.light import free_port
-from e2e.localkube.progress import wait_until
 from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, metadata, name_of, ref
 from rayservice_operator.core.timestamps import to_rfc3339
 from rayservice_operator.kube.client import KubeClient
 from rayservice_operator.kube.errors import ApiError
 from rayservice_operator.kube.resources import reference
+from tests.api.conftest import connection, install_crds
 
 NAMESPACE = "default"
 PATIENCE_S = 600.0
-CLOCK = os.sysconf("SC_CLK_TCK")
 
 
 def raycluster(name: str, workers: int) -> Manifest:
@@ -77,8 +75,7 @@ class Operator:
 
     def cpu_s(self) -> float:
         """Processor seconds so far, all threads."""
-        user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / CLOCK
+        return processor_ms(self._process.pid) / 1000
 
     def memory_mib(self) -> float:
         """Resident memory."""
@@ -267,10 +264,9 @@ async def _removed(bench: Bench, names: list[str]) -> None:
 
 async def run(api: light.Api, workers: int, clusters: int) -> None:
     """All acts, small sizes first."""
-    login = kopf.ConnectionInfo(server=api.url, ca_path=str(api.ca), token=api.token)
     operator = Operator(api.kubeconfig, api.state.log("operator"))
     try:
-        async with KubeClient(lambda: login) as client, asyncio.TaskGroup() as tasks:
+        async with KubeClient(lambda: connection(api)) as client, asyncio.TaskGroup() as tasks:
             pods = Pods(client)
             player = tasks.create_task(pods.run())
             await operator.serving()
@@ -290,14 +286,6 @@ async def run(api: light.Api, workers: int, clusters: int) -> None:
         operator.stop()
 
 
-def _served(api: light.Api) -> bool:
-    try:
-        api.kubectl("get", "rayservices,rayclusters", "--all-namespaces")
-    except LocalKubeError:
-        return False
-    return True
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -305,8 +293,7 @@ def main() -> None:
     parser.add_argument("--clusters", type=int, default=100)
     args = parser.parse_args()
     with light.apiserver() as api:
-        api.kubectl("apply", "--server-side", "-f", "crds")
-        wait_until(lambda: _served(api), seconds=60, what="kinds of the CRDs served")
+        install_crds(api)
         asyncio.run(run(api, args.workers, args.clusters))
 
 

@@ -3,7 +3,6 @@ that end it at will.
 """
 
 import contextlib
-import os
 import socket
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from e2e.localkube import debian
 from e2e.localkube.errors import LocalKubeError
+from e2e.localkube.light import free_port
 from e2e.localkube.progress import Steps
 
 # redis-tools has the server's program under another name; the package redis-server would start a service at once.
@@ -81,19 +81,9 @@ def running(
 ) -> Iterator[RedisProcess]:
     """A server for the length of the block; port: a free one."""
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:
-        process = RedisProcess(Path(folder), address, port or _free_port(), password=password, settings=settings)
+        process = RedisProcess(Path(folder), address, port or free_port(), password=password, settings=settings)
         process.start()
         try:
             yield process
         finally:
             process.stop()
-
-
-def _free_port() -> int:
-    """Outside the range of ports that outgoing connections are given: it must be free again after a restart."""
-    candidate = 28200 + os.getpid() * 13 % 4000
-    while True:
-        candidate += 1
-        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", candidate))
-            return candidate
