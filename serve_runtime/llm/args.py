@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from serve_runtime.autoscaling.policies import AnyPolicy
+from serve_runtime.strict import Strict
 
 Routing: TypeAlias = Literal["default", "prefix", "session", "least_kv", "ray_prefix"]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$")]
@@ -39,12 +40,6 @@ NOT_HERE: Final[dict[str, str]] = {
 """Engine arguments that these applications do not take, and why."""
 DEFAULT_MAX_NUM_SEQS: Final = 256
 """What vLLM takes for a server unless told, apart from the largest GPUs."""
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, numbers are not guessed from text, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Lora(Strict):

@@ -6,8 +6,9 @@ import math
 from typing import Any, Final
 
 from serve_runtime.autoscaling import deployment_policy
-from serve_runtime.llm.args import Autoscaling, Health, Ingress, Llm, Model, OpenAiArgs, Serving, Strict, WarmUp
+from serve_runtime.llm.args import Autoscaling, Health, Ingress, Llm, Model, OpenAiArgs, Serving, WarmUp
 from serve_runtime.routing import router_config
+from serve_runtime.strict import Strict
 
 SETTINGS: Final = "serve_runtime"
 """The key in ``experimental_configs`` under which a replica finds its :class:`ReplicaSettings`."""

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from ray.serve import metrics
 from ray.serve.llm.ingress import OpenAiIngress
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from serve_runtime.errors import Refusal, Unavailable, UnknownModel
 from serve_runtime.llm import failures
-from serve_runtime.observe.meters import SECONDS
+from serve_runtime.llm.meters import family
 from serve_runtime.web import answers
 
 _LOG = logging.getLogger("ray.serve")
@@ -35,16 +34,15 @@ class Ingress(OpenAiIngress):  # type: ignore[misc]
     def __init__(self, *arguments: Any, timeout_s: float, retry_after_s: float, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._timeout_s, self._retry_after_s = timeout_s, retry_after_s
-        self._requests = metrics.Histogram(
-            "serve_runtime_llm_request_seconds",
+        meters = family()
+        self._requests = meters.histogram(
+            "request_seconds",
             "From the body to the end of the answer, as the ingress sees it.",
-            SECONDS,
             ("model", "endpoint", "outcome"),
         )
-        self._first = metrics.Histogram(
-            "serve_runtime_llm_first_part_seconds",
+        self._first = meters.histogram(
+            "first_part_seconds",
             "From the body to the first part of a stream: what the engine calls TTFT, and waiting for a replica.",
-            SECONDS,
             ("model",),
         )
 

@@ -13,18 +13,17 @@ from typing import Any, Final
 
 from fastapi import HTTPException
 from ray.llm._internal.serve.core.configs.openai_api_models import CompletionRequest, ErrorResponse
-from ray.serve import metrics
 from ray.serve.llm.deployment import LLMServer
 
 from serve_runtime.errors import UnknownModel
 from serve_runtime.llm.configs import SETTINGS, ReplicaSettings
 from serve_runtime.llm.failures import BadAdapter
+from serve_runtime.llm.meters import START_SECONDS, family
 from serve_runtime.llm.pulse import Pulse
 from serve_runtime.llm.stats import EngineStats
 
 _LOG = logging.getLogger("ray.serve")
 _LOOK_EVERY_S: Final = 0.5
-START_SECONDS: Final = [1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0]
 
 
 class Replica:
@@ -39,13 +38,14 @@ class Replica:
     async def __init__(self, llm_config: Any, *arguments: Any, **named: Any) -> None:  # type: ignore[misc]
         """Raises what loading raises, and TimeoutError or RuntimeError that name ``warm_up``."""
         self._settings = ReplicaSettings.model_validate(llm_config.experimental_configs.get(SETTINGS, {}))
-        started = metrics.Histogram(
-            "serve_runtime_llm_start_seconds",
+        meters = family()
+        started = meters.histogram(
+            "start_seconds",
             "From the constructor to the engine's start, and the warm-up after it.",
-            START_SECONDS,
             ("model", "part"),
+            START_SECONDS,
         )
-        self._ill = metrics.Gauge("serve_runtime_llm_ill", "1 while the health check fails.", ("model",))
+        self._ill = meters.gauge("ill", "1 while the health check fails.", ("model",))
         self._began_at, begun = time.time(), time.monotonic()
         await super().__init__(llm_config, *arguments, **named)  # type: ignore[misc,call-arg]
         loaded = time.monotonic()

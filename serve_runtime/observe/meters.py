@@ -1,4 +1,4 @@
-"""Metrics in the house's form, through Ray Serve's: histograms in seconds or sizes, every bound the same everywhere.
+"""Metrics in the house's form, through Ray Serve's: histograms in seconds or sizes, with the same bounds unless said.
 
 Ray adds application, deployment, replica, and the prefix ``ray_``. Quantiles come from buckets; Ray's sums are rebuilt
 from bucket midpoints and say little.
@@ -21,7 +21,7 @@ class Family:
         self._prefix = f"serve_runtime_{application}"
 
     def histogram(self, name: str, about: str, tags: tuple[str, ...], bounds: list[float] = SECONDS) -> Any:
-        """``bounds``: :data:`SECONDS` or :data:`SIZES`."""
+        """``bounds``: :data:`SECONDS`, :data:`SIZES`, or what takes longer than a request has of its own."""
         return metrics.Histogram(f"{self._prefix}_{name}", about, bounds, tags)
 
     def gauge(self, name: str, about: str, tags: tuple[str, ...]) -> Any:

@@ -101,12 +101,7 @@ class Pipeline:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Ray Serve once this is constructed."""
         app = FastAPI(title="Pipeline", description=" -> ".join(self._plan.order))
-
-        async def refused(request: Request, error: Exception) -> Response:
-            assert isinstance(error, Refusal)
-            return answers.refusal(error, request)
-
-        app.add_exception_handler(Refusal, refused)
+        answers.refusals_are_answers(app)
         app.add_api_route("/run", self.run, methods=["POST"], summary="One answer", response_class=Response)
         app.add_api_route("/graph", self.graph, methods=["GET"], summary="The steps")
         return app

@@ -71,11 +71,7 @@ def build(service: Service, contract: Contract) -> FastAPI:
     item, result = contract.schemas()
     definitions = {**item.pop("$defs", {}), **result.pop("$defs", {})}
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        return answers.refusal(error, request)
-
-    app.add_exception_handler(Refusal, refused)
+    answers.refusals_are_answers(app)
 
     def add(path: str, endpoint: Endpoint, about: str, answer: dict[str, Any]) -> None:
         body = {name: {"schema": item} for kind in contract.accepts for name in CONTENT_TYPES[kind]}

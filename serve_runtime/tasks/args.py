@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from serve_runtime.strict import Strict
 from serve_runtime.tasks import addresses
 from serve_runtime.web.bodies import Kind
 from serve_runtime.web.dotted import PATTERN
 
 Dotted = Annotated[str, Field(pattern=PATTERN)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, numbers are not guessed from text, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Handler(Strict):

@@ -12,7 +12,7 @@ from pydantic.errors import PydanticUserError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve_runtime.errors import BadInput, Refusal
+from serve_runtime.errors import BadInput
 from serve_runtime.tasks.handlers import Contract
 from serve_runtime.web import answers
 
@@ -41,17 +41,13 @@ def build(service: Any, contracts: Mapping[str, Contract]) -> FastAPI:
     handlers = "\n".join(f"- `{name}`: {_about(contract)}" for name, contract in sorted(contracts.items()))
     app = FastAPI(title="Tasks", description=f"Handlers:\n{handlers}")
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        return answers.refusal(error, request)
-
     async def misread(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         details = [{"at": list(each["loc"]), "message": each["msg"]} for each in error.errors()]
         first = f"{details[0]['at'][-1]}: {details[0]['message']}"
         return answers.refusal(BadInput(first, details=details), request)
 
-    app.add_exception_handler(Refusal, refused)
+    answers.refusals_are_answers(app)
     app.add_exception_handler(RequestValidationError, misread)
     for method, path, name, about in _ROUTES:
         app.add_api_route(

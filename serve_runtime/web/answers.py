@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal, TypeAlias
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -70,6 +71,16 @@ def refusal(error: Refusal, request: Request) -> Response:
         headers=error.headers(),
         media_type="application/json",
     )
+
+
+def refusals_are_answers(app: Starlette) -> None:
+    """From now on a Refusal that a route raises is what it answers."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return refusal(error, request)
+
+    app.add_exception_handler(Refusal, refused)
 
 
 def log_failure(error: BaseException, what: str) -> None:

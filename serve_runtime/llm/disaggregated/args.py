@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from serve_runtime.llm.args import Accelerator, Ingress, Model, Serving, Strict
+from serve_runtime.llm.args import Accelerator, Ingress, Model, Serving
 from serve_runtime.llm.disaggregated import checks
+from serve_runtime.strict import Strict
 
 PREFILL_PORTS: Final = 20000
 DECODE_PORTS: Final = 22000

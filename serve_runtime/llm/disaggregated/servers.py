@@ -6,14 +6,13 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from ray.serve import metrics
 from ray.serve.llm.deployment import PDDecodeServer, PDPrefillServer
 
 from serve_runtime.errors import Unavailable
 from serve_runtime.llm.disaggregated.configs import without_prefill
 from serve_runtime.llm.disaggregated.handover import GuardedHandle, Outcome
+from serve_runtime.llm.meters import family
 from serve_runtime.llm.server import Replica
-from serve_runtime.observe.meters import SECONDS
 
 
 class DecodeFailed(Unavailable):
@@ -34,10 +33,9 @@ class Decode(Replica, PDDecodeServer):  # type: ignore[misc]
     async def __init__(self, llm_config: Any, **named: Any) -> None:  # type: ignore[misc] # Ray Serve awaits it
         """Raises what loading raises, and RuntimeError where no prefill replica comes to shake hands with."""
         await super().__init__(llm_config, **named)
-        self._seconds = metrics.Histogram(
-            "serve_runtime_llm_prefill_seconds",
+        self._seconds = family().histogram(
+            "prefill_seconds",
             "From the request to the prefill replica's answer, waiting for one included.",
-            SECONDS,
             ("outcome",),
         )
         # Only now: Ray's own handshake, in the constructor above, goes to every replica and needs the handle itself.
