@@ -189,6 +189,19 @@ def replaced(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
     return copied
 
 
+@pytest.mark.parametrize("values", [3, "NVIDIA-L4", {"a": 1}, None, [3, None]])
+def test_values_of_a_node_affinity_may_be_of_any_shape(values: Any) -> None:
+    """The pod template is Kubernetes' to check, and found by the fuzzer in CI."""
+    expression = {"key": "nvidia.com/gpu.product", "operator": "In", "values": values}
+    required = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    }
+    manifest = manifests(DATA / "faults" / "grace.yaml")[0]
+    for group in manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+        group["template"]["spec"]["affinity"] = {"nodeAffinity": required}
+    assert [finding.rule for finding in lint_manifest(manifest)] == ["grace-too-short"]
+
+
 @given(data=st.data())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_any_value_in_any_place_is_judged_and_never_raises(data: st.DataObject) -> None:

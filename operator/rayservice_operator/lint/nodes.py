@@ -12,7 +12,7 @@ from rayservice_operator.api.raycluster import HeadGroupSpec
 from rayservice_operator.cluster.resources import parse_resources_argument, with_resources
 from rayservice_operator.cluster.view import ClusterView, GroupView
 from rayservice_operator.core.findings import Path
-from rayservice_operator.lint.reading import as_map, as_number, as_text, maps_in
+from rayservice_operator.lint.reading import as_list, as_map, as_number, as_text, maps_in
 
 CPU: Final = "CPU"
 GPU: Final = "GPU"
@@ -147,6 +147,6 @@ def _types(group: GroupView) -> Iterable[str]:
     for _, term in maps_in(required.get("nodeSelectorTerms"), ()):
         for _, expression in maps_in(term.get("matchExpressions"), ()):
             if as_text(expression.get("key")) in _TYPE_LABELS and expression.get("operator") == "In":
-                values.extend(str(value) for value in expression.get("values") or ())
+                values.extend(str(value) for value in as_list(expression.get("values")))
     types = [gpu_type(value) for value in values]
     return types if all(types) else ()
