@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any
+from typing import Any, TypeVar
 
 from serve_runtime.llm import configs
-from serve_runtime.llm.args import OpenAiArgs
+from serve_runtime.llm.args import OpenAiArgs, Serving
 
 NEEDS = "serve_runtime.llm needs vLLM and Ray: install rayservice-operator[llm] in the image of every Ray pod ({})"
+
+S = TypeVar("S", bound=Serving)
 
 
 def openai(args: OpenAiArgs) -> Any:
@@ -20,18 +22,18 @@ def openai(args: OpenAiArgs) -> Any:
         raise ModuleNotFoundError(NEEDS.format(missing)) from missing
     for model in args.models:
         check_engine_arguments(model.engine, f"model {model.id}: engine")
-    variables = inherited_variables()
-    models = [model.model_copy(update={"env": {**variables, **model.env}}) for model in args.models]
+    models = [inheriting(model) for model in args.models]
     return build_openai_app(configs.serving_args(args.model_copy(update={"models": models})))
 
 
-def inherited_variables() -> dict[str, str]:
-    """Of the application's ``runtime_env``. ray.serve.llm gives its replicas a runtime environment of their own, in
-    whose place Ray Serve puts none of the application's (2.60): an object store's credentials would not reach them."""
+def inheriting(serving: S) -> S:
+    """With the variables of the application's ``runtime_env``, behind its own. ray.serve.llm gives its replicas a
+    runtime environment of their own, in whose place Ray Serve puts none of the application's (2.60): an object
+    store's credentials would not reach them."""
     import ray  # noqa: PLC0415
 
     found = ray.get_runtime_context().runtime_env if ray.is_initialized() else {}
-    return dict((found or {}).get("env_vars") or {})
+    return serving.model_copy(update={"env": {**((found or {}).get("env_vars") or {}), **serving.env}})
 
 
 def check_engine_arguments(engine: dict[str, Any], where: str) -> None:

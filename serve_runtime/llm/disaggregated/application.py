@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serve_runtime.llm.application import NEEDS, check_engine_arguments
+from serve_runtime.llm.application import NEEDS, check_engine_arguments, inheriting
 from serve_runtime.llm.disaggregated import configs
 from serve_runtime.llm.disaggregated.args import PrefillDecodeArgs
 
@@ -22,6 +22,9 @@ def prefill_decode(args: PrefillDecodeArgs) -> Any:
         raise ModuleNotFoundError(NEEDS.format(missing)) from missing
     for side in ("prefill", "decode"):
         check_engine_arguments(args.side(side).engine, f"{side}.engine")
+    inherited = args.model_copy(update={"prefill": inheriting(args.prefill), "decode": inheriting(args.decode)})
+    # Validated again: what must not be in a side's environment must not come from the application's either.
+    args = PrefillDecodeArgs.model_validate(inherited.model_dump(exclude_unset=True))
     checked = PDServingArgs.model_validate(configs.serving_args(args))
     prefill = build_llm_deployment(
         checked.prefill_config, name_prefix="Prefill:", deployment_cls=checked.prefill_config.server_cls

@@ -51,6 +51,7 @@ def live(folder: Path) -> Iterator[Live]:
         "name": "llm",
         "route_prefix": "/",
         "import_path": "serve_runtime.llm:prefill_decode",
+        "runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "http://store"}},
         "args": {
             "model": {"id": "tiny", "source": str(folder)},
             "engine": {
@@ -97,6 +98,15 @@ def test_an_answer_is_transformers_and_its_cache_came_over_nixl(live: Live, fold
     assert events.pop() == "[DONE]"
     assert ascii("".join(json.loads(event)["choices"][0]["text"] for event in events)) == expected
     until(lambda: sum(float(value) for value in _SENT.findall(live.metrics())) > 0, live.ray)
+
+
+def test_replicas_have_the_variables_of_the_application(live: Live) -> None:
+    told = live.states()["llm"]["deployments"]
+    engines = [each for name, each in told.items() if name.startswith(("Prefill:", "Decode:"))]
+    assert len(engines) == 2
+    for each in engines:
+        environment = each["deployment_config"]["ray_actor_options"]["runtime_env"]["env_vars"]
+        assert environment["AWS_ENDPOINT_URL"] == "http://store"
 
 
 @pytest.mark.parametrize(
