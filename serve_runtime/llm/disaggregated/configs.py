@@ -8,6 +8,7 @@ from serve_runtime.llm import configs
 from serve_runtime.llm.disaggregated.args import PrefillDecodeArgs, Transfer, WithoutPrefill
 
 CONNECTOR: Final = "NixlConnector"
+RESTING: Final = "serve_runtime.llm.disaggregated.resting"
 PREFILL: Final = "serve_runtime.llm.disaggregated.servers:Prefill"
 DECODE: Final = "serve_runtime.llm.disaggregated.servers:Decode"
 SETTINGS: Final = "serve_runtime.disaggregated"
@@ -57,6 +58,8 @@ def kv_transfer(transfer: Transfer, name: str, *, on_cpus: bool) -> dict[str, An
     }
     if on_cpus or transfer.buffer == "host":
         found["kv_buffer_device"] = "cpu"
+    if on_cpus:
+        found["kv_connector_module_path"] = RESTING
     return found
 
 

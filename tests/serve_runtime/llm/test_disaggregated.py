@@ -118,6 +118,7 @@ def test_both_sides_are_told_how_to_hand_over() -> None:
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": {"kv_lease_duration": 20},
         "kv_buffer_device": "cpu",
+        "kv_connector_module_path": "serve_runtime.llm.disaggregated.resting",
     }
     assert prefill["engine_kwargs"] == {"block_size": 32, "kv_transfer_config": {**handover, "kv_role": "kv_producer"}}
     assert decode["engine_kwargs"] == {"block_size": 32, "kv_transfer_config": {**handover, "kv_role": "kv_consumer"}}
