@@ -61,10 +61,10 @@ fuzz: venv ## Torn manifests against lint for a minute (FUZZ_SECONDS)
 test: unit ## All of the above, then one end-to-end case on real pods
 	$(BIN)/python -m pytest e2e -m smoke $(PYTEST_ARGS)
 
-e2e: venv ## The end-to-end suite on the chosen cluster, but for real vLLM
-	$(BIN)/python -m pytest e2e -m "not llm" $(PYTEST_ARGS)
+e2e: venv ## The end-to-end suite on the chosen cluster
+	$(BIN)/python -m pytest e2e $(PYTEST_ARGS)
 
-e2e-llm: venv ## The end-to-end cases with real vLLM (their image has 3 GB)
+e2e-llm: venv ## Of these, the cases with real vLLM (their image has 3 GB)
 	$(BIN)/python -m pytest e2e -m llm $(PYTEST_ARGS)
 
 demo: venv ## From nothing to an answered request and a hot update

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from serve_runtime.errors import Refusal, Unavailable, UnknownModel
 from serve_runtime.llm import failures
 from serve_runtime.llm.meters import family
+from serve_runtime.observe import tracing
 from serve_runtime.web import answers
 
 _LOG = logging.getLogger("ray.serve")
@@ -92,6 +93,7 @@ class Ingress(OpenAiIngress):  # type: ignore[misc]
             async for item in super()._get_response(body=body, call_method=call_method, raw_request=raw_request):
                 if not sent and getattr(body, "stream", False):
                     self._first.observe(time.monotonic() - begun, {"model": label})
+                    tracing.event("first part")
                 sent = True
                 yield item
         except Exception as error:
@@ -106,6 +108,7 @@ class Ingress(OpenAiIngress):  # type: ignore[misc]
         finally:
             tags = {"model": label, "endpoint": call_method, "outcome": outcome}
             self._requests.observe(time.monotonic() - begun, tags)
+            tracing.annotate(model=label, outcome=outcome)
 
     def _told(self, error: Exception, what: str) -> Refusal:
         refusal = failures.as_refusal(error, self._retry_after_s)

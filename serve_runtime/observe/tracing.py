@@ -14,7 +14,7 @@ from typing import Any, Final
 
 try:
     from opentelemetry import trace
-    from opentelemetry.propagate import inject
+    from opentelemetry.propagate import extract, inject
 except ModuleNotFoundError:  # comes with ray[serve]; pure modules that import this are tested without
     trace = None
 
@@ -38,6 +38,19 @@ def span(name: str, **attributes: Any) -> Iterator[None]:
         yield
         return
     with trace.get_tracer(_TRACER).start_as_current_span(name, attributes=_named(attributes)):
+        yield
+
+
+@contextlib.contextmanager
+def continued(traceparent: str, name: str, **attributes: Any) -> Iterator[None]:
+    """As :func:`span`, in a trace that was begun elsewhere and some time ago. traceparent: what :func:`traceparent`
+    gave there; empty, or not sampled, it is no span.
+    """
+    if trace is None or not traceparent:
+        yield
+        return
+    context = extract({"traceparent": traceparent})
+    with trace.get_tracer(_TRACER).start_as_current_span(name, context=context, attributes=_named(attributes)):
         yield
 
 
@@ -93,6 +106,11 @@ def headers() -> dict[str, str]:
     if current() is not None:
         inject(made)
     return made
+
+
+def traceparent() -> str:
+    """To be kept with what is done later; empty where the request is not traced."""
+    return headers().get("traceparent", "")
 
 
 def trace_id() -> str:

@@ -15,6 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from serve_runtime.observe import tracing
 from serve_runtime.tasks import scripts
 from serve_runtime.tasks.states import DEAD_LETTERS, LIVE
 
@@ -24,13 +25,16 @@ LedgerError: Final = redis.RedisError
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A task to be. once: what its caller calls it, empty for nothing; two with the same are one."""
+    """A task to be. once: what its caller calls it, empty for nothing; two with the same are one. trace: a
+    ``traceparent``, empty where its request is not traced.
+    """
 
     handler: str
     content: bytes
     content_type: str
     once: str = ""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    trace: str = field(default_factory=tracing.traceparent)
 
     def once_key(self) -> str:
         """Of the idempotency key and the handler, of fixed length; empty without one."""
@@ -52,7 +56,7 @@ class Submitted:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A task that is this worker's for as long as it renews its lease. attempts: runs, this one included.
-    waited_s: seconds in the queue.
+    waited_s: seconds in the queue. trace: that it was submitted in.
     """
 
     id: str
@@ -63,6 +67,7 @@ class Claim:
     attempts: int
     losses: int
     waited_s: float
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Ledger:
             for task in tasks:
                 self._call(
                     "submit", task.id, task.handler, task.content, task.content_type, task.digest(), task.once_key(),
-                    once_ttl_s, most, client=pipe,
+                    once_ttl_s, most, task.trace, client=pipe,
                 )  # fmt: skip
             return [Submitted(outcome.decode(), task_id.decode()) for outcome, task_id in pipe.execute()]
 
@@ -118,10 +123,10 @@ class Ledger:
         outcome, *found = self._call("claim", task_id, owner, lease_s)
         if outcome != b"claimed":
             return str(outcome.decode())
-        handler, content, content_type, attempts, losses, waited_s = found
+        handler, content, content_type, attempts, losses, waited_s, trace = found
         return Claim(
             task_id, owner, handler.decode(), content, content_type.decode(), int(attempts), int(losses),
-            float(waited_s),
+            float(waited_s), (trace or b"").decode(),
         )  # fmt: skip
 
     def leave(

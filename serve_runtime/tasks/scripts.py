@@ -31,7 +31,7 @@ end
 SUBMIT: Final = (
     _PRELUDE
     + """
--- id, handler, input, content type, digest, once ('' for none), once's seconds, most unfinished
+-- id, handler, input, content type, digest, once ('' for none), once's seconds, most unfinished, trace ('' for none)
 local id, once = ARGV[2], ARGV[7]
 if once ~= '' then
   local before = redis.call('HMGET', p .. 'once:' .. once, 'id', 'digest')
@@ -46,6 +46,7 @@ end
 if unfinished >= tonumber(ARGV[9]) then return {'full', ''} end
 redis.call('HSET', key(id), 'state', 'queued', 'handler', ARGV[3], 'input', ARGV[4], 'content_type', ARGV[5],
   'submitted_at', text(now), 'changed_at', text(now), 'attempts', 0, 'losses', 0)
+if ARGV[10] ~= '' then redis.call('HSET', key(id), 'trace', ARGV[10]) end
 redis.call('ZADD', p .. 'queued', text(now), id)
 if once ~= '' then
   redis.call('HSET', p .. 'once:' .. once, 'id', id, 'digest', ARGV[6])
@@ -79,8 +80,8 @@ if tonumber(since) > tonumber(redis.call('GET', p .. 'horizon') or 0) then redis
 move(id, 'queued', 'running', now + tonumber(ARGV[4]), 0)
 redis.call('HSET', key(id), 'owner', ARGV[3], 'started_at', text(now))
 local attempts = redis.call('HINCRBY', key(id), 'attempts', 1)
-local found = redis.call('HMGET', key(id), 'handler', 'input', 'content_type', 'losses')
-return {'claimed', found[1], found[2], found[3], attempts, found[4], text(now - tonumber(since))}
+local found = redis.call('HMGET', key(id), 'handler', 'input', 'content_type', 'losses', 'trace')
+return {'claimed', found[1], found[2], found[3], attempts, found[4], text(now - tonumber(since)), found[5] or ''}
 """
 )
 

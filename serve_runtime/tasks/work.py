@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from serve_runtime.errors import Refusal
+from serve_runtime.observe import tracing
 from serve_runtime.tasks.args import TasksArgs
 from serve_runtime.tasks.backoff import described, verdict
 from serve_runtime.tasks.handlers import Contract
@@ -114,7 +115,10 @@ class Work:
         with self._changed:
             self._held[claim.owner] = held
         try:
-            outcome = self._perform(held)
+            with tracing.continued(claim.trace, f"task {claim.handler}", task=claim.id, attempt=claim.attempts):
+                tracing.happened("wait", tracing.current(), held.since - claim.waited_s)
+                outcome = self._perform(held)
+                tracing.annotate(outcome=outcome)
         finally:
             with self._changed:
                 del self._held[claim.owner]

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from serve_runtime.observe import tracing
+
 
 class Job(BaseModel):
     """number: of the task. seconds: how long it takes. until: it waits for this file."""
@@ -78,3 +80,17 @@ def unwritable(item: Any) -> Any:
 def value_error(item: Any) -> Any:
     """An exception that the arguments call the caller's mistake."""
     raise ValueError("never")
+
+
+class Traced:
+    """Fails once, then tells the trace that it is in."""
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    async def predict(self, item: int) -> dict[str, str]:
+        """``traceparent`` is empty without a trace."""
+        if not self._failed:
+            self._failed = True
+            raise RuntimeError("once")
+        return {"traceparent": tracing.traceparent()}

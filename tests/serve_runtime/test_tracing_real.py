@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tests.serve_runtime.live import Live, served, until
+from tests.serve_runtime.redis_fixture import redis_server
 from tests.serve_runtime.test_pipeline_real import application as pipeline
 from tests.serve_runtime.test_predictor_real import application as predictor
+from tests.serve_runtime.test_tasks_real import application as tasks
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(400)]
 
@@ -30,14 +32,17 @@ def live() -> Iterator[Live]:
         "first": {"use": f"{STEPS}:Add"},
         "second": {"use": f"{STEPS}:Add", "after": ["first"]},
     }
-    applications = [
-        predictor("traced", "Traced"),
-        predictor("batched", "Batched", batching={"max_batch_size": 2, "wait_s": 60.0}),
-        predictor("linear", "Linear"),
-        pipeline("steps", steps),
-    ]
-    with served(applications, env=ENVIRONMENT) as found:
-        yield found
+    with redis_server() as redis:
+        later = {"traced": {"use": "tests.serve_runtime.sample_tasks:Traced"}}
+        applications = [
+            predictor("traced", "Traced"),
+            predictor("batched", "Batched", batching={"max_batch_size": 2, "wait_s": 60.0}),
+            predictor("linear", "Linear"),
+            pipeline("steps", steps),
+            tasks("later", redis.url, later, retries={"max": 1, "first_s": 0.1}),
+        ]
+        with served(applications, env=ENVIRONMENT) as found:
+            yield found
 
 
 def parent(*, sampled: bool = True) -> tuple[str, dict[str, str]]:
@@ -122,3 +127,23 @@ def test_a_failure_is_logged_with_the_id_of_its_trace(live: Live) -> None:
     logs = (live.ray.temp_dir / "session_latest" / "logs" / "serve").glob("replica_linear_*")
     records = [json.loads(line) for log in logs for line in log.read_text().splitlines() if trace in line]
     assert [each["trace_id"] for each in records if each["levelname"] == "ERROR"] == [trace]
+
+
+def test_runs_of_a_task_are_in_the_trace_of_the_request_that_submitted_it(live: Live) -> None:
+    (trace, headers), (unsampled, others) = parent(), parent(sampled=False)
+    made = live.ask("POST", "/later/tasks/traced", 1, **headers).json["id"]
+    answer = live.ask("GET", f"/later/tasks/{made}/result?wait_s=30").json
+    assert answer["traceparent"].split("-")[1] == trace
+    until(lambda: len([each for each in spans(live, trace).values() if each["name"] == "wait"]) == 2, live.ray)
+    found = spans(live, trace)
+    runs = sorted(
+        (each for each in found.values() if each["name"] == "task traced"), key=lambda each: str(each["start_time"])
+    )
+    assert [run["attributes"]["serve_runtime.attempt"] for run in runs] == [1, 2]
+    assert [run["attributes"]["serve_runtime.outcome"] for run in runs] == ["retrying", "succeeded"]
+    assert {run["attributes"]["serve_runtime.task"] for run in runs} == {made}
+    assert all(run["parent_id"] in found for run in runs)
+    assert answer["traceparent"].split("-")[2] == runs[1]["context"]["span_id"].removeprefix("0x")
+    quiet = live.ask("POST", "/later/tasks/traced", 1, **others).json["id"]
+    assert live.ask("GET", f"/later/tasks/{quiet}/result?wait_s=30").json == {"traceparent": ""}
+    assert not spans(live, unsampled)

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias
 from serve_runtime.errors import DeadlineExceeded, Refusal, Unavailable
 from serve_runtime.llm import failures
 from serve_runtime.llm.disaggregated.args import WithoutPrefill
+from serve_runtime.observe import tracing
 
 _LOG = logging.getLogger("ray.serve")
 Outcome: TypeAlias = Literal["ok", "refused", "failed", "timeout", "cancelled"]
@@ -71,8 +72,9 @@ class GuardedHandle:
         begun = time.monotonic()
         outcome: Outcome = "cancelled"
         try:
-            async with asyncio.timeout(self._rules.timeout_s):
-                chunk = await self._first(method, args)
+            with tracing.span("prefill"):
+                async with asyncio.timeout(self._rules.timeout_s):
+                    chunk = await self._first(method, args)
             outcome = "refused" if _status(chunk) else "ok"
             return chunk
         except TimeoutError:
