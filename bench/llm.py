@@ -6,8 +6,8 @@ machine's CPUs, with a model made on the spot, on a Ray of its own; nothing is d
 
 with a Python that has the extra `llm` (or its build for CPUs), and 1.5 GB of memory for each replica.
 
-routing: a model for each router, with two replicas; each replica has a KV cache for five of the eight long beginnings
-that all prompts share. Streams, two at a time; the time to the first token is what the client sees. The routers get the
+routing: a model for each router, with three replicas; each replica has a KV cache for five of the twelve long beginnings
+that all prompts share, as a fleet has whose caches together are large enough. Streams, two at a time; the time to the first token is what the client sees. The routers get the
 same prompts and are asked in turn, so that what else the machine does meets all of them.
 zero: a model with min_replicas 0; the first request finds no replica.
 """
@@ -36,10 +36,11 @@ from ray import serve
 from serve_runtime.llm import OpenAiArgs, openai
 
 MODEL = "tiny"
-SHAPE = ["--hidden", "256", "--layers", "6", "--context", "2048"]
-BEGINNINGS, FIT, CLIENTS, TURN = 8, 5, 2, 8
+HIDDEN, LAYERS = 512, 8  # large enough that reading a prompt takes longer than all that is around it, as with real ones
+SHAPE = ["--hidden", str(HIDDEN), "--layers", str(LAYERS), "--context", "2048"]
+REPLICAS, BEGINNINGS, FIT, CLIENTS, TURN = 3, 12, 5, 2, 12
 TOKENS = 1500  # of a beginning
-TOKEN_BYTES = 6 * 4 * 32 * 2 * 2  # layers, KV heads, width of a head, key and value, bfloat16
+TOKEN_BYTES = LAYERS * (HIDDEN // 64) * 32 * 2 * 2  # layers, KV heads, width of a head, key and value, bfloat16
 WORDS = ("model", "question", "answer", "words", "piece", "machine", "token", "cache", "read", "serve", "wait", "long")
 
 
@@ -85,7 +86,7 @@ def first_token(port: int, model: str, prompt: str) -> float:
 
 def prompts(count: int, rng: random.Random) -> list[str]:
     """Some words of one of the beginnings, then some of their own."""
-    beginnings = [" ".join(rng.choices(WORDS, k=TOKENS // 4)) for _ in range(BEGINNINGS)]
+    beginnings = [" ".join(rng.choices(WORDS, k=TOKENS * 10 // 21)) for _ in range(BEGINNINGS)]
     return [f"{rng.choice(beginnings)} {' '.join(rng.choices(WORDS, k=8))}" for _ in range(count)]
 
 
@@ -101,13 +102,13 @@ def loads(model: str, replicas: int) -> list[dict[str, float]]:
 
 def tokens(model: str) -> tuple[float, float]:
     """Of prompts so far, and how many of them were cached."""
-    now = loads(model, 2)
+    now = loads(model, REPLICAS)
     return sum(load["prompt_tokens"] for load in now), sum(load["cached_tokens"] for load in now)
 
 
 def routing(folder: Path, port: int, asked: argparse.Namespace) -> None:
     """Prints a line for each router, and the ratio of the first two."""
-    models = {router: {"replicas": 2, "routing": router} for router in asked.routers}
+    models = {router: {"replicas": REPLICAS, "routing": router} for router in asked.routers}
     serve.run(openai(arguments(folder, models)), name="llm")
     before = {router: tokens(router) for router in asked.routers}
     times: dict[str, list[float]] = {router: [] for router in asked.routers}
@@ -155,7 +156,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["routing", "zero"])
-    parser.add_argument("--requests", type=int, default=96)
+    parser.add_argument("--requests", type=int, default=144)
     parser.add_argument("--routers", nargs="+", default=["default", "prefix"])
     parser.add_argument("--port", type=int, default=18123)
     parser.add_argument("--seed", type=int, default=6)

@@ -34,17 +34,17 @@ def loads(candidates: Sequence[Candidate]) -> dict[str, float]:
     return {c.id: mean if c.load is None else float(c.load) for c in candidates}
 
 
-def bound(load: Mapping[str, float], balance: float) -> int:
-    """How many requests a replica may have, the new one included: ``balance`` times the mean, rounded up.
+def bound(load: Mapping[str, float], balance: float, least: int = 1) -> int:
+    """How many requests a replica may have, the new one included: ``balance`` times the mean, rounded up, or ``least``.
 
     With ``balance`` ≥ 1 at least one replica is always below it, since not all are above the mean.
     """
-    return math.ceil(balance * (sum(load.values()) + 1) / len(load) - 1e-9)
+    return max(math.ceil(balance * (sum(load.values()) + 1) / len(load) - 1e-9), least)
 
 
-def within(order: Sequence[str], load: Mapping[str, float], balance: float) -> list[str]:
+def within(order: Sequence[str], load: Mapping[str, float], balance: float, least: int = 1) -> list[str]:
     """Those of ``order`` that may have one more request, in that order."""
-    limit = bound(load, balance)
+    limit = bound(load, balance, least)
     return [replica for replica in order if load[replica] + 1 <= limit]
 
 
@@ -157,7 +157,12 @@ class PrefixIndex:
 
 
 def by_prefix(
-    index: PrefixIndex, blocks: Sequence[bytes], candidates: Sequence[Candidate], balance: float, least_match: float
+    index: PrefixIndex,
+    blocks: Sequence[bytes],
+    candidates: Sequence[Candidate],
+    balance: float,
+    least_match: float,
+    least_bound: int = 1,
 ) -> list[str]:
     """Replicas below the load bound: the longest known beginning first, the less loaded first among equals.
 
@@ -170,4 +175,4 @@ def by_prefix(
     if max(depth.values(), default=0) >= max(least_match * len(blocks), 1):
         rank = {replica: place for place, replica in enumerate(preferred)}
         preferred = sorted(load, key=lambda replica: (-depth.get(replica, 0), load[replica], rank[replica]))
-    return within(preferred, load, balance)
+    return within(preferred, load, balance, least_bound)

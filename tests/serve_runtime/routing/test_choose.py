@@ -68,6 +68,21 @@ def test_the_bound_is_never_exceeded_and_somebody_is_always_below(
 
 
 @settings(deadline=None)
+@given(some_candidates, keys, balances, st.integers(1, 9))
+def test_a_replica_that_is_less_busy_than_the_least_bound_is_never_passed_over(
+    candidates: tuple[Candidate, ...], key: str, balance: float, least: int
+) -> None:
+    load = choose.loads(candidates)
+    index = PrefixIndex(block=4)
+    blocks = index.blocks(key)
+    knows = min(load, key=load.__getitem__)
+    index.record(blocks, knows)
+    order = choose.by_prefix(index, blocks, candidates, balance, 0.1, least)
+    assert order[0] == knows
+    assert {replica for replica in load if load[replica] + 1 <= least} <= set(order)
+
+
+@settings(deadline=None)
 @given(some_candidates, keys)
 def test_without_a_bound_a_key_has_all_replicas_in_its_own_order(candidates: tuple[Candidate, ...], key: str) -> None:
     assert choose.sticky(key, candidates, math.inf) == choose.by_hash(key, [c.id for c in candidates])
@@ -130,6 +145,7 @@ def test_the_longest_known_beginning_wins_and_the_less_loaded_among_equals() -> 
     both = index.blocks("aaaabbbbxxxx")
     assert choose.by_prefix(index, both, candidates, 9.0, 0.1)[0] == "short"
     assert choose.by_prefix(index, asked, candidates, 1.0, 0.1)[0] == "short"  # the bound
+    assert choose.by_prefix(index, asked, candidates, 1.0, 0.1, 4)[0] == "long"  # which is never below that
 
 
 def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:

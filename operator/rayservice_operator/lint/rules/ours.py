@@ -50,7 +50,7 @@ OF_APPLICATIONS: Final[Mapping[str, Known]] = {
 WINDOW: Final[Known] = dict.fromkeys(("start", "end", "timezone", "replicas"), "")
 ROUTERS: Final[Mapping[str, Known]] = {
     "StickyRouter": dict.fromkeys(("header", "balance", "fallbacks"), ""),
-    "PrefixRouter": dict.fromkeys(("balance", "block", "capacity", "least_match"), ""),
+    "PrefixRouter": dict.fromkeys(("balance", "block", "capacity", "least_match", "least_bound"), ""),
     "KvCacheRouter": dict.fromkeys(("stat", "weight"), ""),
 }
 _ADAPTER: Final = "serve_runtime.autoscaling.adapter"
