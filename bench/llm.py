@@ -6,9 +6,10 @@ machine's CPUs, with a model made on the spot, on a Ray of its own; nothing is d
 
 with a Python that has the extra `llm` (or its build for CPUs), and 1.5 GB of memory for each replica.
 
-routing: a model for each router, with three replicas; each replica has a KV cache for five of the twelve long beginnings
-that all prompts share, as a fleet has whose caches together are large enough. Streams, two at a time; the time to the first token is what the client sees. The routers get the
-same prompts and are asked in turn, so that what else the machine does meets all of them.
+routing: a model for each router, with three replicas; each replica has a KV cache for five of the twelve long
+beginnings that all prompts share, as a fleet has whose caches together are large enough. Streams, two at a time; the
+time to the first token is what the client sees. The routers get the same prompts and are asked in turn, so that what
+else the machine does meets all of them.
 zero: a model with min_replicas 0; the first request finds no replica.
 """
 

@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from serve_runtime.routing import choose
 from serve_runtime.routing.choose import Candidate, PrefixIndex
+from serve_runtime.routing.settings import Prefix
 
 BLOCK = 128
 RATE = 60.0  # requests a second
@@ -91,7 +92,9 @@ def routers(rng: random.Random) -> dict[str, Choose]:
         return choose.sticky(request.session, some, math.inf)[0]
 
     def prefix(balance: float) -> Choose:
-        return lambda _request, blocks, some, index: choose.by_prefix(index, blocks, some, balance, 0.1)[0]
+        return lambda _request, blocks, some, index: choose.by_prefix(
+            index, blocks, some, balance=balance, least_bound=Prefix().least_bound
+        )[0]
 
     return {
         "power of two (Ray's default)": default,

@@ -160,8 +160,9 @@ def by_prefix(
     index: PrefixIndex,
     blocks: Sequence[bytes],
     candidates: Sequence[Candidate],
+    *,
     balance: float,
-    least_match: float,
+    least_match: float = 0.1,
     least_bound: int = 1,
 ) -> list[str]:
     """Replicas below the load bound: the longest known beginning first, the less loaded first among equals.

@@ -129,7 +129,14 @@ class PrefixRouter(_Router):
             return []
         blocks = self._index.blocks(text)
         rules = self._settings
-        ranked = choose.by_prefix(self._index, blocks, candidates, rules.balance, rules.least_match, rules.least_bound)
+        ranked = choose.by_prefix(
+            self._index,
+            blocks,
+            candidates,
+            balance=rules.balance,
+            least_match=rules.least_match,
+            least_bound=rules.least_bound,
+        )
         return ranked[:3]
 
     def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:  # noqa: ARG002

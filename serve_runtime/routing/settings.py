@@ -40,8 +40,8 @@ class Prefix(Settings):
     block: characters by which prompts are compared; four are about one token, and 16 tokens one block of vLLM.
     capacity: blocks that are remembered, about 200 bytes each.
     least_match: share of a prompt that must be known for its replica to be preferred.
-    least_bound: requests that a replica may have whatever the mean is. At little traffic the multiple of the mean is one
-        request, and a prompt would be read anew elsewhere because its replica has another one in the batch.
+    least_bound: requests that a replica may have whatever the mean is. At little traffic the multiple of the mean is
+        one request, and a prompt would be read anew elsewhere because its replica has another one in the batch.
     """
 
     balance: float = Field(default=1.5, ge=1, allow_inf_nan=False)

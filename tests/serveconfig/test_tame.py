@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rayservice_operator.serveconfig import yamltext
@@ -66,6 +66,8 @@ def _seen(text: str) -> tuple[int, int, bool]:
 
 
 @given(st.one_of(_TORN, _NESTED))
+@example("a: [? [? ")
+@example("[a: [b: [c: d]]]")
 @settings(max_examples=1500, deadline=None)
 def test_a_tame_text_has_no_alias_and_is_no_deeper_and_no_larger(text: str) -> None:
     if not yamltext._WILD.search(text):

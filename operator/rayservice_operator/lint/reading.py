@@ -12,6 +12,7 @@ from rayservice_operator.core.findings import Path
 
 Map = Mapping[str, Any]
 
+_HOLDERS: Final = (dict, list)
 _LARGEST: Final = 1e18
 """Nothing that people count is more; beyond it numbers are no longer exact."""
 
@@ -67,6 +68,7 @@ def walk(value: Any, path: Path) -> Iterator[tuple[Path, Map]]:
         at, item = waiting.pop()
         if isinstance(item, dict):
             yield at, item
-            waiting.extend(((*at, key), child) for key, child in reversed(item.items()))
+            waiting += [((*at, key), child) for key, child in reversed(item.items()) if isinstance(child, _HOLDERS)]
         elif isinstance(item, list):
-            waiting.extend(((*at, index), item[index]) for index in range(len(item) - 1, -1, -1))
+            last = len(item) - 1
+            waiting += [((*at, n), item[n]) for n in range(last, -1, -1) if isinstance(item[n], _HOLDERS)]

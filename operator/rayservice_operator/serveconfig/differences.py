@@ -107,6 +107,8 @@ def same(path: str, old: Any, new: Any) -> bool:
             return old is new
     if type(old) is type(new) and isinstance(old, str | int | float) and old == new:
         return True
+    if repr(old) == repr(new):  # most are; it is sooner known than from the text
+        return True
     field = FIELDS.get(path)
     if field is not None and field.hashed:
         return text(old) == text(new)

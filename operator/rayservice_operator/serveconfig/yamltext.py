@@ -227,7 +227,7 @@ _LEAD: Final = re.compile(r"^[-?: \t]+", re.MULTILINE)
 
 _BRACKET: Final = re.compile(r"[\[{]")
 
-_SAFE_DEPTH: Final = 1000
+_SAFE_DEPTH: Final = 2000
 """What the C parser may recurse to on any thread's stack, many times over."""
 
 
@@ -236,7 +236,8 @@ def _is_tame(text: str) -> bool:
     would hurt the C parser, so that the events need not be read beforehand: that takes as long as composing.
 
     Every value takes at least half a character (``?`` alone makes two). Block collections that are open at the same
-    time begin at different columns, but for a list right under its key; collections in brackets each have a bracket.
+    time begin at different columns, but for a list right under its key; collections in brackets each have a bracket, or
+    are the one pair (``[a: b]``, ``[? a]``) in one.
     """
     return not _WILD.search(text) and 2 * len(text) < MAX_NODES and deepest(text) <= _SAFE_DEPTH
 
@@ -244,7 +245,7 @@ def _is_tame(text: str) -> bool:
 def deepest(text: str) -> int:
     """No deeper than this is a text nested that has nothing of :data:`_WILD`."""
     columns = max((found.end() - found.start() for found in _LEAD.finditer(text)), default=0)
-    return 2 * (columns + 1) + sum(1 for _ in _BRACKET.finditer(text))
+    return 2 * (columns + 1 + sum(1 for _ in _BRACKET.finditer(text)))
 
 
 def _limit_depth(root: yaml.Node) -> None:

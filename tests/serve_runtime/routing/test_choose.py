@@ -61,7 +61,10 @@ def test_the_bound_is_never_exceeded_and_somebody_is_always_below(
     index = PrefixIndex(block=4)
     blocks = index.blocks(key)
     index.record(blocks, max(load, key=load.__getitem__))  # the fullest is preferred
-    for order in (choose.sticky(key, candidates, balance), choose.by_prefix(index, blocks, candidates, balance, 0.1)):
+    for order in (
+        choose.sticky(key, candidates, balance),
+        choose.by_prefix(index, blocks, candidates, balance=balance),
+    ):
         assert order
         assert all(load[replica] + 1 <= math.ceil(limit) for replica in order)
         assert len(set(order)) == len(order)
@@ -77,7 +80,7 @@ def test_a_replica_that_is_less_busy_than_the_least_bound_is_never_passed_over(
     blocks = index.blocks(key)
     knows = min(load, key=load.__getitem__)
     index.record(blocks, knows)
-    order = choose.by_prefix(index, blocks, candidates, balance, 0.1, least)
+    order = choose.by_prefix(index, blocks, candidates, balance=balance, least_bound=least)
     assert order[0] == knows
     assert {replica for replica in load if load[replica] + 1 <= least} <= set(order)
 
@@ -141,11 +144,13 @@ def test_the_longest_known_beginning_wins_and_the_less_loaded_among_equals() -> 
     index.record(index.blocks("aaaabbbb"), "short")
     candidates = [Candidate("long", 3), Candidate("short", 0), Candidate("none", 0)]
     asked = index.blocks("aaaabbbbccccdddd")
-    assert choose.by_prefix(index, asked, candidates, 9.0, 0.1)[:2] == ["long", "short"]
+    assert choose.by_prefix(index, asked, candidates, balance=9.0)[:2] == ["long", "short"]
     both = index.blocks("aaaabbbbxxxx")
-    assert choose.by_prefix(index, both, candidates, 9.0, 0.1)[0] == "short"
-    assert choose.by_prefix(index, asked, candidates, 1.0, 0.1)[0] == "short"  # the bound
-    assert choose.by_prefix(index, asked, candidates, 1.0, 0.1, 4)[0] == "long"  # which is never below that
+    assert choose.by_prefix(index, both, candidates, balance=9.0)[0] == "short"
+    assert choose.by_prefix(index, asked, candidates, balance=1.0)[0] == "short"  # the bound
+    assert (
+        choose.by_prefix(index, asked, candidates, balance=1.0, least_bound=4)[0] == "long"
+    )  # which is never below that
 
 
 def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:
@@ -153,7 +158,9 @@ def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:
     one, other = PrefixIndex(block=4), PrefixIndex(block=4)
     other.record(other.blocks("something else"), "a")
     asked = one.blocks("never seen before")
-    assert choose.by_prefix(one, asked, candidates, 1.5, 0.1) == choose.by_prefix(other, asked, candidates, 1.5, 0.1)
+    assert choose.by_prefix(one, asked, candidates, balance=1.5) == choose.by_prefix(
+        other, asked, candidates, balance=1.5
+    )
 
 
 @settings(deadline=None)
