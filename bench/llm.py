@@ -165,7 +165,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="llm") as scratch:
         folder = Path(scratch)
         subprocess.run([sys.executable, "-m", "serve_runtime.llm.samples", scratch, *SHAPE], check=True)
-        ray.init(num_cpus=8, include_dashboard=False, object_store_memory=100 << 20, _temp_dir=f"{scratch}/ray")
+        ray.init(
+            num_cpus=2 + REPLICAS * len(asked.routers),
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            _temp_dir=f"{scratch}/ray",
+        )
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": asked.port})
             {"routing": routing, "zero": zero}[asked.what](folder, asked.port, asked)

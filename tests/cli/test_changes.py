@@ -40,7 +40,7 @@ _YES, _NO, _SAME = Outcome.CHANGE, Outcome.NOTHING, Outcome.ALREADY
         ("paused", {"pause": _SAME, "resume": _YES, "promote": _YES, "abort": _YES, "retry": _NO, "undo": _YES}),
         ("aborted", {"promote": _NO, "abort": _NO, "retry": _YES, "undo": _YES}),
         ("in-steps", {"pause": _YES, "promote": _YES, "abort": _YES, "undo": _YES}),
-        ("in-place", {"pause": _YES, "promote": _NO, "abort": _NO, "undo": _YES}),
+        ("in-place", {"pause": _YES, "promote": _NO, "abort": _YES, "undo": _YES}),
         ("analysing", {"promote": _YES, "abort": _YES}),
         ("rolled-back", {"promote": _NO, "abort": _NO, "retry": _YES, "undo": _YES}),
         ("suspended", {"promote": _NO, "abort": _NO, "retry": _NO, "undo": _NO}),
@@ -153,6 +153,16 @@ def test_abort_in_steps_is_waited_for() -> None:
     known = service(world)
     assert known is not None
     assert (end, known["status"].get("pendingServiceStatus")) == (Waited.DONE, None)
+
+
+def test_abort_of_a_rollout_in_place_is_waited_for() -> None:
+    end, world, change = _follow("in_place", "in-place", changes.abort)
+    known = service(world)
+    assert known is not None
+    assert (end, known["status"]["upgrade"]["phase"]) == (Waited.DONE, "Aborted")
+    assert known["status"]["activeServiceStatus"]["rayClusterName"] == change.cluster
+    assert changes.abort(_objects(world)).outcome is Outcome.NOTHING
+    assert known["status"]["applied"]["revision"] == 1
 
 
 def test_undo_is_waited_for() -> None:

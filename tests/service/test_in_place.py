@@ -680,3 +680,69 @@ def test_taken_back_before_it_began_nothing_is_told_to_be_done() -> None:
     rolled.step()
     rolled.edit(rayClusterConfig=workers_spec("ray:1"))
     assert upgrade(rolled.steps()) == {}
+
+
+# --- given up by hand
+
+
+def given_up_midway() -> Rolled:
+    """One of two workers is of the new image, which nobody wants any more."""
+    rolled = in_place()
+    rolled.step()  # the status tells which revision everything runs with
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+    rolled.steps()
+    rolled.replace("demo-one-small-1")
+    rolled.snapshot = annotated(rolled.snapshot, abort="2")
+    return rolled
+
+
+def test_aborted_it_goes_back_to_the_revision_of_before_and_is_remembered() -> None:
+    rolled = given_up_midway()
+    decision = rolled.steps()
+    assert rolled.asked.to == hashing.cluster_hash(workers_spec("ray:1"))
+    assert "The rollout in RayCluster demo-one is given up" in message(decision, "RollbackInProgress")
+    assert upgrade(decision)["phase"] == "ReplacingWorkers"
+    assert upgrade(decision)["message"].startswith("Going back. ")
+    assert rolled.asked.pods == {"demo-one-new1"}, "the one that was not touched stays"
+    rolled.replace("demo-one-new1")
+    decision = rolled.steps()
+    assert roll_of(rolled.cluster) is None
+    assert hashing.matches(rolled.cluster, workers_spec("ray:1"))
+    assert upgrade(decision)["phase"] == "Aborted"
+    assert condition(decision, "Stalled") == ("True", "UpgradeAborted")
+    assert condition(decision, "UpgradeInProgress") == ("False", "UpgradeAborted")
+    assert "demo-one-small-0" in [name_of(p) for p in rolled.pods]
+
+
+def test_an_abort_of_another_revision_does_nothing() -> None:
+    """One that was left behind: the cluster's name is always the same, so it is none of the words that count."""
+    for value in ("demo-one", "1", "3"):
+        rolled = given_up_midway()
+        rolled.snapshot = annotated(rolled.snapshot, abort=value)
+        decision = rolled.steps()
+        assert rolled.asked.to == hashing.cluster_hash(workers_spec("ray:2"))
+        assert upgrade(decision)["revision"] == 2
+
+
+def test_aborted_before_anything_was_done() -> None:
+    rolled = in_place()
+    rolled.step()
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+    while not upgrade(rolled.step()).get("revision"):
+        pass
+    rolled.snapshot = annotated(rolled.snapshot, abort="2")
+    decision = rolled.steps()
+    assert roll_of(rolled.cluster) is None
+    assert upgrade(decision)["phase"] == "Aborted"
+
+
+def test_another_strategy_does_not_leave_it_between_two_specs() -> None:
+    rolled = given_up_midway()
+    rolled.steps()
+    rolled.edit(upgradeStrategy={"type": "NewCluster"})
+    decision = rolled.steps()
+    assert rolled.asked.to == hashing.cluster_hash(workers_spec("ray:1"))
+    assert upgrade(decision)["message"].startswith("Going back. ")
+    rolled.replace("demo-one-new1")
+    assert upgrade(rolled.steps())["phase"] == "Aborted"
+    assert hashing.matches(rolled.cluster, workers_spec("ray:1"))

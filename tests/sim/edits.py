@@ -59,6 +59,12 @@ def _upgraded_to(status: Manifest) -> str:
     return str((status.get("upgrade") or {}).get("to") or "nothing")
 
 
+def _on_its_way(status: Manifest) -> str:
+    """The revision that is rolled out in place, else the cluster that the upgrade goes to."""
+    upgrade = status.get("upgrade") or {}
+    return str(upgrade.get("revision") or upgrade.get("to") or "")
+
+
 def _revision(status: Manifest) -> str:
     return str(max(1, int((status.get("applied") or {}).get("revision") or 2) - 1))
 
@@ -143,7 +149,7 @@ EDITS: Final[Mapping[str, tuple[Edit, ...]]] = {
     "budget": tuple(annotation(names.DISRUPTION_BUDGET, value) for value in ("workers", "none", None)),
     "verbs": (
         annotation(names.PROMOTE, _upgraded_to),
-        annotation(names.ABORT, _upgraded_to),
+        annotation(names.ABORT, _on_its_way),
         annotation(names.UNDO, _revision),
         *(annotation(names.RETRY, value) for value in ("1", "2")),
     ),

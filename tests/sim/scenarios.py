@@ -198,6 +198,11 @@ def to(world: World) -> str:
     return str(status(world)["upgrade"]["to"])
 
 
+def rolled_revision(world: World) -> str:
+    """Number of the revision that is rolled out inside of the cluster."""
+    return str(status(world)["upgrade"]["revision"])
+
+
 def annotate(what: str, until: Callable[[World], bool], **annotations: Callable[[World], str | None]) -> Stage:
     """``kubectl annotate``: ``ray.io/<key>`` with a value that may depend on what is there."""
 
@@ -717,6 +722,18 @@ SCENARIOS: Final[Mapping[str, tuple[Stage, ...]]] = {
         create(upgradeStrategy=IN_PLACE),
         worker_image("ray:b", one_rolled),
         worker_image("ray:a", rolled("ray:a")),
+    ),
+    "in_place_aborted": (
+        create(upgradeStrategy=IN_PLACE),
+        worker_image("ray:b", one_rolled),
+        annotate("abort", stalled_by("UpgradeAborted"), abort=rolled_revision),
+        worker_image("ray:c", rolled("ray:c")),  # the annotation is about another one
+    ),
+    "in_place_stuck_aborted_retried": (
+        create(upgradeStrategy=IN_PLACE, deploymentUnhealthySecondThreshold=30),
+        worker_image("ray:missing", stalled_by("RollStopped")),
+        annotate("abort", stalled_by("UpgradeAborted"), abort=rolled_revision),
+        annotate("retry", stalled_by("RollStopped"), retry=lambda _: "1", abort=lambda _: None),
     ),
     "in_place_third": (
         create(upgradeStrategy=IN_PLACE),

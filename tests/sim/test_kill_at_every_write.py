@@ -37,6 +37,7 @@ KILLED = (
     "in_place_surge",
     "in_place_stuck",
     "in_place_back",
+    "in_place_aborted",
     "in_place_with_config",
     "upgrade_without_room",
     "analysis_passed",

@@ -48,7 +48,7 @@ DISRUPTION_BUDGET: Final = "ray.io/disruption-budget"  # all, workers or none: w
 RETRY: Final = "ray.io/retry"  # any new value: what failed is tried once more
 PAUSE: Final = "ray.io/pause"  # "true": upgrades are held where they are
 PROMOTE: Final = "ray.io/promote"  # name of a RayCluster: passes over what holds it back
-ABORT: Final = "ray.io/abort"  # name of a RayCluster: the upgrade to it is given up
+ABORT: Final = "ray.io/abort"  # a RayCluster, or a revision in place: the upgrade to it is given up
 UNDO: Final = "ray.io/undo"  # number of a revision: it is in force instead of the present spec
 
 AUTO_RECOVERY: Final = "ray.io/auto-recovery"  # "true": trouble is answered: the config again, then another cluster

@@ -119,6 +119,8 @@ class UpgradeStatus(ApiModel):
     """Name of the cluster it leaves."""
     to: str = ""
     """Name of the cluster it goes to."""
+    revision: Int64 | None = None
+    """Number of the ControllerRevision that is rolled out (InPlace)."""
     phase: str = ""
     """Where it is."""
     started: Time | None = None

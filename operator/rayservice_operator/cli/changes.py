@@ -14,9 +14,10 @@ from typing import Any, Final
 from rayservice_operator.api import names
 from rayservice_operator.cli.view import Objects, command, status_of
 from rayservice_operator.cli.view_history import present_hash
-from rayservice_operator.cli.view_status import Status, build
+from rayservice_operator.cli.view_status import Status, Upgrade, build
 from rayservice_operator.core.objects import Manifest, annotations_of, name_of
 from rayservice_operator.service import revisions, undo, verbs
+from rayservice_operator.service.roll import Phase as RollPhase
 from rayservice_operator.service.upgrade_phases import STAGES, Stage, UpgradePhase
 
 
@@ -113,10 +114,13 @@ def abort(objects: Objects) -> Change:
         return _no_upgrade("abort", status)
     if upgrade.phase == UpgradePhase.GOING_BACK:
         return Change("abort", Outcome.ALREADY, f"The upgrade to {upgrade.target} is going back already.")
+    if upgrade.revision:
+        return _abort_rollout(objects, upgrade)
     if not pending or upgrade.first:
-        what = "is the first cluster of the service" if pending else "goes on inside the cluster"
-        step = "Turn the spec back to end a rollout in place." if not pending else "Correct the spec, or delete it."
-        return Change("abort", Outcome.NOTHING, f"There is no older cluster to stay with: this {what}.", step)
+        message = "There is no older cluster to stay with: this is the first cluster of the service."
+        if not pending:
+            message = f"{upgrade.phase}: no new cluster is there yet."
+        return Change("abort", Outcome.NOTHING, message, "Correct the spec, or delete it.")
     if verbs.abort_asked(objects.service, pending):
         return Change("abort", Outcome.ALREADY, f"{pending} is being given up already.", cluster=pending)
     return Change(
@@ -125,6 +129,25 @@ def abort(objects: Objects) -> Change:
         f"{pending} is given up, {upgrade.source} serves on. Not tried again until the spec changes or you retry.",
         annotations={names.ABORT: pending},
         cluster=pending,
+    )
+
+
+def _abort_rollout(objects: Objects, upgrade: Upgrade) -> Change:
+    """Of pods that are replaced inside the cluster: the revision before is rolled out again."""
+    applied = (objects.service.get("status") or {}).get("applied") or {}
+    value, former = str(upgrade.revision), applied.get("revision")
+    if applied.get("revision") is None:
+        message = f"It is not known which revision all of {upgrade.target} ran before."
+        return Change("abort", Outcome.NOTHING, message, "Turn the spec back to end the rollout.")
+    if former == upgrade.revision or verbs.abort_asked(objects.service, value):
+        return Change("abort", Outcome.ALREADY, f"The rollout in {upgrade.target} is going back already.")
+    return Change(
+        "abort",
+        Outcome.CHANGE,
+        f"The rollout of revision {value} in {upgrade.target} is given up, revision {former} is rolled out again. "
+        "Not tried again until the spec changes or you retry.",
+        annotations={names.ABORT: value},
+        cluster=upgrade.target,
     )
 
 
@@ -144,7 +167,9 @@ def retry(objects: Objects, token: str) -> Change:
     else:
         step = command(_namespace(objects), "explain", name)
         return Change("retry", Outcome.NOTHING, f"Nothing of {name} has failed and been given up.", step)
-    return Change("retry", Outcome.CHANGE, message, annotations={names.RETRY: token})
+    # An abort of a rollout in place is about the revision, which is tried again.
+    given_up = {names.ABORT: None} if names.ABORT in annotations_of(objects.service) else {}
+    return Change("retry", Outcome.CHANGE, message, annotations={names.RETRY: token, **given_up})
 
 
 def undo_to(objects: Objects, number: int | None, *, clear: bool = False) -> Change:
@@ -264,11 +289,21 @@ def _promoted(change: Change, _: Objects, status: Status) -> tuple[Waited, str]:
 
 def _aborted(change: Change, _: Objects, status: Status) -> tuple[Waited, str]:
     roles = {c.role: c.name for c in status.clusters}
+    upgrade = status.upgrade
+    if upgrade is not None and upgrade.source == upgrade.target == change.cluster:
+        return _rollout_aborted(upgrade)
     if roles.get("active") == change.cluster:
         return Waited.FAILED, f"{change.cluster} had been promoted already."
     if roles.get("pending") != change.cluster:
         return Waited.DONE, f"{change.cluster} was given up; {roles.get('active', 'no cluster')} serves."
     return Waited.GOING_ON, status.upgrade.waits if status.upgrade else status.message
+
+
+def _rollout_aborted(upgrade: Upgrade) -> tuple[Waited, str]:
+    if upgrade.phase == RollPhase.COMPLETED:
+        return Waited.FAILED, f"All pods of {upgrade.target} had been replaced already."
+    told = Waited.GOING_ON if upgrade.under_way else Waited.DONE
+    return told, upgrade.waits
 
 
 _WAITED: Final = {

@@ -77,6 +77,7 @@ class Upgrade:
     """The upgrade under way, or the last one. ``percent`` (0–100) is a guide for the eye, not a forecast.
 
     ``waits``: what it is doing or waiting for. ``first``: the first cluster of the service, which replaces none.
+    ``revision``: what is rolled out in place; 0 for other strategies.
     """
 
     strategy: str
@@ -95,6 +96,7 @@ class Upgrade:
     needs: str
     capacity: str
     checks: tuple[Check, ...]
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,7 @@ def _upgrade(service: Manifest, status: RayServiceStatus) -> Upgrade | None:
             Check(c.name, c.phase, c.successful, c.failed, c.value, line(c.message), c.dry_run)
             for c in (known.analysis.checks if known.analysis else ())
         ),
+        revision=known.revision or 0,
     )
 
 

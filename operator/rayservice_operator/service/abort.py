@@ -5,6 +5,9 @@ cluster has failed, and nothing about that cluster has moved for so long (``prog
 ``upgradeStrategy.progressDeadlineSeconds``: the upgrade as a whole takes longer. Without an old cluster that serves
 nothing is given up: there is nothing to go back to. No time counts while the upgrade is paused or its cluster
 suspended. A person may give up any upgrade (``ray.io/abort``).
+
+A rollout in place is given up by a person only: by itself it stops, since the way back replaces pods, too. Then the
+revision that all of the cluster ran last is rolled out again.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ def limit(
     context: Context, plan: Plan, standing: Standing, progress: Progress, analysed: State | None = None
 ) -> Limit | None:
     """The first limit that the planned upgrade will reach, by what is known of the new cluster."""
+    if plan.roll is not None:
+        return _asked_of_rollout(context, plan)
     pending = plan.pending
     if plan.back or not pending or not (plan.active or former_revision(context, plan)):
         return None
@@ -73,12 +78,21 @@ def limit(
     return min(limits, key=lambda known: known.at, default=None)
 
 
-def former_revision(context: Context, plan: Plan) -> int:
-    """Number of the revision that the cluster had which is gone for the pending one (Recreate); 0 for none known.
+def _asked_of_rollout(context: Context, plan: Plan) -> Limit | None:
+    number = plan.roll.revision if plan.roll else 0
+    if not number or not verbs.abort_asked(context.service, str(number)) or not former_revision(context, plan):
+        return None
+    return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
 
-    Not where that is the one on its way now: a revision that was gone back to and fails too is not left again.
+
+def former_revision(context: Context, plan: Plan) -> int:
+    """Number of the revision to go back to where no former cluster is there to stay with; 0 for none known.
+
+    That of the cluster that is gone for the pending one (Recreate), or that the cluster had all of before its pods were
+    replaced (InPlace). Not where that is the one on its way now: a revision that was gone back to and fails too is not
+    left again.
     """
-    if not plan.replaces or context.target is None or context.target.failed:
+    if not (plan.replaces or plan.roll) or context.target is None or context.target.failed:
         return 0
     number = int((context.stored.get("applied") or {}).get("revision") or 0)
     return number if revisions.numbered(context.snapshot.revisions, number) else 0
@@ -87,11 +101,12 @@ def former_revision(context: Context, plan: Plan) -> int:
 def given_up(context: Context, target: Target, plan: Plan, standing: Standing, reached: Limit) -> Manifest:
     """What the status shall remember of an upgrade that has reached a limit."""
     good = context.good_config
-    besides = "" if reached.analysed else f" {standing.message}"
+    besides = "" if reached.analysed or plan.roll else f" {standing.message}"
+    what = f"The rollout in RayCluster {plan.active}" if plan.roll else f"RayCluster {plan.pending}"
     return record(
         context.service,
         context.now,
-        f"RayCluster {plan.pending} is given up, because {reached.why}.{besides}",
+        f"{what} is given up, because {reached.why}.{besides}",
         config_hash=target.declared.hash if target.declared else "",
         rolled_back_to=good.hash if good else "",
         cluster_hash=cluster_hash(target.cluster_spec),

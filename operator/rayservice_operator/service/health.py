@@ -92,6 +92,8 @@ class Picture:
         """Where the way back to the last good serve config is."""
         if self.failed is None or self.target is None:
             return rollback.Stage.NONE
+        if self.plan.roll is not None and self.target.given_up:
+            return rollback.Stage.GOING_BACK
         return rollback.stage(self.target, self.standing, upgrading=bool(self.plan.pending))
 
 
@@ -302,7 +304,7 @@ def _roll_stopped(context: Context, roll: Rolling) -> Condition:
 def _gone_back(failed: Manifest) -> str:
     again = f"or set the annotation {names.RETRY} to a new value to try it once more."
     if failed.get("clusterHash"):
-        instead = f"Revision {failed['revision']} was built again." if failed.get("revision") else _SERVES_ON
+        instead = f"Revision {failed['revision']} is in force again." if failed.get("revision") else _SERVES_ON
         return f"{failed['message']} | {instead} Correct the spec, {again}"
     return (
         f"serveConfigV2 failed: {failed['message']} | Config {failed['rolledBackTo']}, the last good one, is in force. "

@@ -117,6 +117,12 @@ def numbered(revisions: tuple[Manifest, ...], number: int) -> Manifest | None:
     return next((revision for revision in revisions if int(revision.get("revision") or 0) == number), None)
 
 
+def number_of(revisions: tuple[Manifest, ...], spec: Manifest) -> int:
+    """Number of the revision that holds ``spec``; 0 while none does."""
+    wanted = spec_hash(spec)
+    return max((int(r.get("revision") or 0) for r in revisions if hash_of(r) == wanted), default=0)
+
+
 def spec_of(revision: Manifest, service: Manifest) -> Manifest:
     """The spec of ``revision``, with what belongs to no revision taken from the present one."""
     spec: Manifest = service["spec"]

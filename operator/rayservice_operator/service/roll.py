@@ -44,7 +44,8 @@ class Rolling:
 
     config: the serve config in force meanwhile; that of the spec is pushed afterwards. step: pods that are done, of
     ``steps``. needs: what is needed beside the pods that run. stopped: nothing goes on by itself any more.
-    stop_at: epoch seconds when that will be so, as things stand. started: RFC 3339.
+    stop_at: epoch seconds when that will be so, as things stand. started: RFC 3339. revision: number of the one that is
+    rolled out, 0 while it has none.
     """
 
     phase: Phase
@@ -59,6 +60,7 @@ class Rolling:
     wake_at: float | None = None
     change: JsonPatch | None = None
     notes: tuple[Note, ...] = ()
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,10 +344,13 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
     about = {"strategy": str(UpgradeType.IN_PLACE), "from": plan.active, "to": plan.active}
     if plan.refused:
         return {**about, "phase": RollPhase.REFUSED, "message": plan.refused}
+    if plan.given_up and seen.failed:
+        return {}  # told by who asks
     if plan.roll is not None:
         return {
             **about,
             "phase": plan.hold.phase if plan.hold else str(plan.roll.phase),
+            **({"revision": plan.roll.revision} if plan.roll.revision else {}),
             **({"started": plan.roll.started} if plan.roll.started else {}),
             **_pause(seen, stored if stored.get("to") == plan.active else {}),
             **({} if plan.roll.stop_at is None else {"deadline": to_rfc3339(plan.roll.stop_at)}),
@@ -385,7 +388,7 @@ def _applied(seen: health.Picture) -> dict[str, Any]:
             return stored
         # Nothing has it now; which spec everything ran with is needed to go back to it.
         return {key: stored[key] for key in (*MEMORY, "time") if key in stored} if stored.keys() & MEMORY else {}
-    revision = _revision_number(seen.context, target)
+    revision = revisions.number_of(seen.context.snapshot.revisions, target.spec)
     applied: dict[str, Any] = {
         "configHash": active.applied_hash,
         "specHash": annotations_of(active.manifest).get(names.SPEC_HASH, ""),
@@ -413,12 +416,6 @@ def _good(seen: health.Picture, good: str, stored: Mapping[str, Any], spec_hash:
     same_cluster = stored.get("specHash") == spec_hash
     gone_back = seen.target is not None and seen.target.failed
     return {**known, "formerGoodConfigHash": former} if former and same_cluster and not gone_back else known
-
-
-def _revision_number(context: Context, target: Target) -> int:
-    hash_ = revisions.spec_hash(target.spec)
-    numbers = [int(r.get("revision") or 0) for r in context.snapshot.revisions if revisions.hash_of(r) == hash_]
-    return max(numbers, default=0)
 
 
 def _status_of(wanted: tuple[Condition, ...], type_: Type) -> str:

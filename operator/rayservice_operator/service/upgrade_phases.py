@@ -121,14 +121,19 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
     Stage.WAITING: {Stage.ABORTED: "aborted", Stage.ROLLING: "a rollout that was under way goes on"},
     Stage.REMOVING: {Stage.ABORTED: "the former revision is wanted again"},
     Stage.PROMOTED: {Stage.ABORTED: "the former revision was built again (Recreate)"},
-    Stage.ANNOUNCED: {Stage.ROLLING: "the RayCluster has the new spec", Stage.HELD: "strategy None"},
+    Stage.ANNOUNCED: {
+        Stage.ROLLING: "the RayCluster has the new spec",
+        Stage.HELD: "strategy None",
+        Stage.ABORTED: "aborted",
+    },
     Stage.ROLLING: {
         Stage.COMPLETED: "all pods are new",
         Stage.STOPPED: "a pod does not come up",
         Stage.HELD: "strategy None",
+        Stage.ABORTED: "aborted, and all pods are of the former revision again",
     },
     Stage.STOPPED: {
-        Stage.ROLLING: "it has come up, or the spec was corrected",
+        Stage.ROLLING: "it has come up, or the spec was corrected, or aborted",
         Stage.COMPLETED: "all pods are new",
         Stage.HELD: "strategy None",
     },

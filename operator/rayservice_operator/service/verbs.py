@@ -1,7 +1,8 @@
 """What a person asks of an upgrade by annotation: pause, promote, abort. The command line puts verbs on them.
 
-A request names the RayCluster that it is about (``status.upgrade.to``), so one that was left behind does nothing to
-the next upgrade. ``pause`` is a state, not a request: it holds until it is taken away.
+A request names what it is about, so one that was left behind does nothing to the next upgrade: the new RayCluster
+(``status.upgrade.to``), or the revision that is rolled out inside of one (``status.upgrade.revision``). ``pause`` is a
+state, not a request: it holds until it is taken away.
 """
 
 from __future__ import annotations
@@ -25,6 +26,6 @@ def promotion_asked(service: Manifest, cluster: str) -> bool:
     return bool(cluster) and annotations_of(service).get(names.PROMOTE, "").strip() == cluster
 
 
-def abort_asked(service: Manifest, cluster: str) -> bool:
-    """``ray.io/abort`` names this RayCluster: the upgrade to it is to be given up."""
-    return bool(cluster) and annotations_of(service).get(names.ABORT, "").strip() == cluster
+def abort_asked(service: Manifest, target: str) -> bool:
+    """``ray.io/abort`` names this RayCluster, or this revision: the upgrade to it is to be given up."""
+    return bool(target) and annotations_of(service).get(names.ABORT, "").strip() == target

@@ -24,6 +24,8 @@ def strategy_type(context: Context) -> str:
     if incremental.going_on(context):
         return incremental.NAME
     chosen = (context.service["spec"].get("upgradeStrategy") or {}).get("type") or default
+    if in_place.going_back(context) and chosen != "None":
+        return "InPlace"
     return chosen if chosen in STRATEGIES else default
 
 

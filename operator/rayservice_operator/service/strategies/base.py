@@ -185,11 +185,11 @@ def second_cluster(
     return Plan(active.name, name, superseded=superseded, notes=(announced,), begins=needs)
 
 
-def keep(active: ClusterView, pending: ClusterView | None) -> Plan:
+def keep(target: Target, active: ClusterView, pending: ClusterView | None) -> Plan:
     """The active cluster fits; one that was coming up beside it is not wanted any more."""
     if pending is None:
-        return Plan(active.name, "")
+        return Plan(active.name, "", given_up=target.given_up)
     note = Note(
         "UpgradeCancelled", f"The spec is that of the active RayCluster {active.name} again; {pending.name} is deleted."
     )
-    return Plan(active.name, "", superseded=never_served(pending), notes=(note,))
+    return Plan(active.name, "", superseded=never_served(pending), notes=(note,), given_up=target.given_up)

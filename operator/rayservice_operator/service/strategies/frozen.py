@@ -15,7 +15,7 @@ def plan(context: Context, target: Target) -> Plan:
         return first_cluster(context, target)
     superseded = never_served(context.pending)
     if hashing.matches(active.manifest, target.cluster_spec):
-        return Plan(active.name, "", superseded=superseded)
+        return Plan(active.name, "", superseded=superseded, given_up=target.given_up)
     if roll_of(active.manifest) is not None:
         held_back = (
             f"Pods of {active.name} were being replaced in place when upgradeStrategy.type became None; those that run "

@@ -6,6 +6,7 @@ strategy to use instead, and the cluster serves on with its spec.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Final
 
 from rayservice_operator.api import names
@@ -18,7 +19,7 @@ from rayservice_operator.cluster.view import view_of
 from rayservice_operator.core.conditions import find
 from rayservice_operator.core.decision import JsonPatch, Note
 from rayservice_operator.core.timestamps import to_rfc3339
-from rayservice_operator.service import gates, hashing, roll
+from rayservice_operator.service import gates, hashing, revisions, roll
 from rayservice_operator.service.apps import Phase as ServePhase
 from rayservice_operator.service.apps import standing
 from rayservice_operator.service.context import ClusterView, Config, Context, Target, known_config
@@ -39,7 +40,7 @@ def plan(context: Context, target: Target) -> Plan:
     if active is None:
         return first_cluster(context, target)
     if hashing.matches(active.manifest, target.cluster_spec):
-        return Plan(active.name, "", superseded=never_served(context.pending))
+        return Plan(active.name, "", superseded=never_served(context.pending), given_up=target.given_up)
     if context.pending_name:
         waiting = f"{context.pending_name} goes, then pods of {active.name} are replaced in place."
         return Plan(active.name, "", superseded=never_served(context.pending), waiting=waiting)
@@ -53,10 +54,21 @@ def plan(context: Context, target: Target) -> Plan:
     if held and roll_of(active.manifest) is None:
         return Plan(active.name, "", hold=held)
     rolling = _rolling(context, target, active, cluster, difference)
+    rolling = dataclasses.replace(
+        rolling,
+        message=f"Going back. {rolling.message}" if target.given_up else rolling.message,
+        revision=revisions.number_of(context.snapshot.revisions, target.spec),
+    )
     begins = None
     if rolling.phase is Phase.ANNOUNCED:
         begins = surge(target, context.config, difference.groups, pace_of(context.service).max_surge)
     return Plan(active.name, "", roll=rolling, hold=held, begins=begins)
+
+
+def going_back(context: Context) -> bool:
+    """Whether a rollout was given up in the middle, so that the cluster is of two specs until it has the former."""
+    given_up = context.target is not None and context.target.given_up
+    return given_up and context.active is not None and roll_of(context.active.manifest) is not None
 
 
 def _refusal(active: ClusterView, cluster: RayClusterView, difference: Difference) -> str:

@@ -42,7 +42,7 @@ def plan(context: Context, target: Target) -> Plan:
         move = _towards if fits and not back else _back
         return move(context, target, active, pending, now)
     if hashing.matches(active.manifest, target.cluster_spec):
-        return keep(active, pending)
+        return keep(target, active, pending)
     if target.given_up:
         return Plan(active.name, "", superseded=never_served(pending), given_up=True)
     pace = shares.pace_of(context.service)

@@ -19,7 +19,7 @@ def plan(context: Context, target: Target) -> Plan:
         return first_cluster(context, target)
     pending = context.pending
     if hashing.matches(active.manifest, target.cluster_spec):
-        return keep(active, pending)
+        return keep(target, active, pending)
     if target.given_up:
         return Plan(active.name, "", superseded=never_served(pending), given_up=True)
     if pending is not None and hashing.matches(pending.manifest, target.cluster_spec):
