@@ -344,6 +344,22 @@ def test_restarted_operator_keeps_no_news_of_another_serve_config() -> None:
     assert condition(decision, "ServeConfigApplied") == ("False", "Pending")
 
 
+def test_restarted_operator_does_not_say_that_an_edit_is_done_before_its_first_look() -> None:
+    """Even one whose serve config is the one that was pushed last, as far as is known: another may have been pushed in
+    between, by a process that ended before it could say so (SIM_SEED=3057)."""
+    snapshot = settled(serving())
+    service = copy.deepcopy(snapshot.service)
+    service["metadata"]["generation"] = 3
+    blind = dataclasses.replace(snapshot, service=service, observations={})
+    decision = decide(blind, NOW)
+    assert condition(decision, "Reconciling") == ("True", "StartingServe")
+    assert condition(decision, "Ready") == ("True", "NonZeroServeEndpoints")
+    again = after(blind, decision)
+    assert condition(decide(again, NOW + 1), "Reconciling") == ("True", "StartingServe")
+    seen = dataclasses.replace(again, observations=snapshot.observations)
+    assert condition(decide(seen, NOW + 2), "Reconciling") is None
+
+
 def test_restarted_operator_keeps_the_news_of_a_head_that_came_by_an_upgrade() -> None:
     """Ready has been True since before the upgrade, so its transition is older than the head."""
     snapshot = settled(_headed(serving(), "demo-one-head"))

@@ -193,6 +193,11 @@ class Context:
         return generation_of(self.service)
 
     @property
+    def edited(self) -> bool:
+        """Whether the spec is another than that which the stored status tells of."""
+        return bool(self.stored.get("observedGeneration") != self.generation)
+
+    @property
     def stored(self) -> Mapping[str, Any]:
         """The status as stored."""
         return self.service.get("status") or {}

@@ -341,7 +341,7 @@ def reconciling(picture: Picture) -> Condition | None:
     switching = switching_traffic(picture)
     if picture.plan.roll is not None:
         return Condition(Type.RECONCILING, "True", Reason.ROLLING_PODS, picture.plan.roll.message)
-    if _asked_for_nothing_new(picture) and carried(picture.context, picture.active):
+    if _told_of_this_spec(picture) and carried(picture.context, picture.active):
         kept = _stored(picture.context, Type.RECONCILING)
         return switching if kept is None or kept.reason == Reason.SWITCHING_TRAFFIC else kept
     return _on_its_way(picture) if picture.standing.phase in TRANSIENT else switching
@@ -378,8 +378,14 @@ def switching_traffic(picture: Picture) -> Condition | None:
     return Condition(Type.RECONCILING, "True", Reason.SWITCHING_TRAFFIC, message)
 
 
-def _asked_for_nothing_new(picture: Picture) -> bool:
-    """Whether the active cluster has the config of the spec in force: what was told of it is told of this spec."""
+def _told_of_this_spec(picture: Picture) -> bool:
+    """Whether what was told of the active cluster was told of the config of the spec in force.
+
+    Not of a spec that was edited since, even back to that config: the one between may have been pushed by a process
+    that ended before it could say so, and Ray has not been looked at.
+    """
+    if picture.context.edited:
+        return False
     config = picture.target.config if picture.target else None
     return config is None or (picture.active is not None and picture.active.applied_hash == config.hash)
 

@@ -180,18 +180,13 @@ def initializing_deadline(context: Context, plan: Plan) -> float | None:
     upgrade = context.stored.get("upgrade") or {}
     if not text or plan.active or not plan.pending or upgrade.get("to") != plan.pending:
         return None
-    started = context.now if _edited(context) else from_rfc3339(upgrade.get("started"))
+    started = context.now if context.edited else from_rfc3339(upgrade.get("started"))
     limit = parse_duration(text)
     view = context.live(plan.pending)
     if started is None or limit is None or (view is not None and view.suspended):
         return None
     resumed = context.now if upgrade.get("paused") else from_rfc3339(upgrade.get("resumed")) or 0.0
     return max(started, resumed) + limit
-
-
-def _edited(context: Context) -> bool:
-    """Whether the spec is another than that which the status tells of."""
-    return context.stored.get("observedGeneration") != context.generation
 
 
 def build(seen: health.Picture, stage: suspend.Suspension) -> Manifest:
@@ -265,7 +260,7 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
     if plan.pending:
         goes_on = stored.get("to") == plan.pending and stored.get("phase") != UpgradePhase.PROMOTED
         same = goes_on or _is_removing(stored)
-        anew = _edited(context) and not plan.active and not plan.replaces
+        anew = context.edited and not plan.active and not plan.replaces
         return {
             "strategy": strategy_type(context),
             "from": plan.active or plan.replaces,
