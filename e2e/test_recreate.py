@@ -39,7 +39,7 @@ def test_old_first_and_back_when_it_fails(kube: Kube, namespace: str) -> None:
     service.wait(told, "given up, and its predecessor built again", timeout=400)
     message = condition(service.get(), "Stalled")["message"]
     assert "fails on purpose" in message
-    assert "built again" in message
+    assert "Revision 2 is in force again" in message
     assert service.wait_answer(bool, "an answer")["greeting"] == "Hello"
 
     service.patch(serveConfigV2=serve_config("Corrected"))

@@ -177,7 +177,8 @@ class FailedUpdateStatus(ApiModel):
     rolled_back_to: str = ""
     """Hash of the Serve config in its place."""
     revision: Int64 | None = None
-    """Number of the revision that was built again in its place, where its cluster was gone (Recreate)."""
+    """Number of the revision that was built again in its place, where its cluster was gone (Recreate), or rolled out
+    again (InPlace)."""
     asked: bool = False
     """Whether a person gave it up."""
     message: str = ""
