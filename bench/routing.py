@@ -92,9 +92,8 @@ def routers(rng: random.Random) -> dict[str, Choose]:
         return choose.sticky(request.session, some, math.inf)[0]
 
     def prefix(balance: float) -> Choose:
-        return lambda _request, blocks, some, index: choose.by_prefix(
-            index, blocks, some, balance=balance, least_bound=Prefix().least_bound
-        )[0]
+        rules = Prefix(balance=balance)
+        return lambda _request, blocks, some, index: choose.by_prefix(index, blocks, some, rules)[0]
 
     return {
         "power of two (Ray's default)": default,

@@ -9,18 +9,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, TypeAdapter, model_validator
+from pydantic import Field, PositiveFloat, TypeAdapter, model_validator
 
 from serve_runtime.autoscaling.observation import Decision, Observation, whole
 from serve_runtime.autoscaling.policies import AnyPolicy, QueueDepth
+from serve_runtime.strict import Strict
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-
-class Each(BaseModel):
+class Each(Strict):
     """The same policy for each deployment by itself: the way to a policy from YAML that the dashboard never imports."""
-
-    model_config = _STRICT
 
     type: Literal["each"] = "each"
     of: AnyPolicy
@@ -34,7 +31,7 @@ class Each(BaseModel):
         return {name: self.of.decide(one, states.get(name, {})) for name, one in seen.items()}
 
 
-class PrefillDecode(BaseModel):
+class PrefillDecode(Strict):
     """Prefill and decode replicas of disaggregated serving, in step with each other.
 
     Each side has what its own load asks for; then the side that lags behind the ratio is raised, never the other
@@ -50,8 +47,6 @@ class PrefillDecode(BaseModel):
     min_ratio, max_ratio: decode replicas per prefill replica, fractions rounded down.
     others: policy of each other deployment that scales, such as an ingress.
     """
-
-    model_config = _STRICT
 
     type: Literal["prefill_decode"] = "prefill_decode"
     prefill: str = Field(default="Prefill:", min_length=1)

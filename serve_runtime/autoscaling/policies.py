@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -24,12 +22,11 @@ from pydantic import (
 
 from serve_runtime.autoscaling import buckets, cron
 from serve_runtime.autoscaling.observation import Decision, Observation, whole
+from serve_runtime.strict import Strict
 
 
-class Policy(BaseModel):
+class Policy(Strict):
     """What all policies have in common: frozen settings, unknown ones refused, and one pure method."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     type: str
 
@@ -104,7 +101,7 @@ class Slo(Policy):
     metric: str = Field(default="ttft_s", min_length=1)
     quantile: float = Field(default=0.95, gt=0, lt=1)
     target_s: PositiveFloat
-    bounds: list[float] = list(buckets.SECONDS)
+    bounds: list[float] = Field(default=list(buckets.SECONDS))
     headroom: float = Field(default=0.5, gt=0, lt=1)
     max_step: float = Field(default=2.0, gt=1)
     min_samples: PositiveInt = 20
@@ -151,11 +148,9 @@ class Slo(Policy):
         return Decision(None, kept, reason)
 
 
-class Window(BaseModel):
+class Window(Strict):
     """A time that comes again: from each ``start`` to the next ``end``, both five-field cron expressions in
     ``timezone``, there are at least ``replicas``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     start: str
     end: str

@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_runtime.routing.settings import Prefix
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -156,24 +158,16 @@ class PrefixIndex:
                 del self._seen[name]
 
 
-def by_prefix(
-    index: PrefixIndex,
-    blocks: Sequence[bytes],
-    candidates: Sequence[Candidate],
-    *,
-    balance: float,
-    least_match: float = 0.1,
-    least_bound: int = 1,
-) -> list[str]:
+def by_prefix(index: PrefixIndex, blocks: Sequence[bytes], candidates: Sequence[Candidate], rules: Prefix) -> list[str]:
     """Replicas below the load bound: the longest known beginning first, the less loaded first among equals.
 
-    Where less than ``least_match`` of the prompt is known, its first block is hashed: routers in different processes,
-    which share no index, then send the same beginning to the same replica.
+    Where less than ``rules.least_match`` of the prompt is known, its first block is hashed: routers in different
+    processes, which share no index, then send the same beginning to the same replica.
     """
     load = loads(candidates)
     depth = index.matches(blocks, load.keys())
     preferred = by_hash(blocks[0].hex(), load)
-    if max(depth.values(), default=0) >= max(least_match * len(blocks), 1):
+    if max(depth.values(), default=0) >= max(rules.least_match * len(blocks), 1):
         rank = {replica: place for place, replica in enumerate(preferred)}
         preferred = sorted(load, key=lambda replica: (-depth.get(replica, 0), load[replica], rank[replica]))
-    return within(preferred, load, balance, least_bound)
+    return within(preferred, load, rules.balance, rules.least_bound)

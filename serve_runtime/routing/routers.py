@@ -128,16 +128,7 @@ class PrefixRouter(_Router):
         if (text := requests.prompt([*pending.args, *pending.kwargs.values()])) is None:
             return []
         blocks = self._index.blocks(text)
-        rules = self._settings
-        ranked = choose.by_prefix(
-            self._index,
-            blocks,
-            candidates,
-            balance=rules.balance,
-            least_match=rules.least_match,
-            least_bound=rules.least_bound,
-        )
-        return ranked[:3]
+        return choose.by_prefix(self._index, blocks, candidates, self._settings)[:3]
 
     def on_request_routed(self, pending_request: Any, replica_id: Any, result: Any) -> None:  # noqa: ARG002
         """Ray tells where a request went, which may be another replica than the first choice."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
+
+from serve_runtime.strict import Strict
 
 S = TypeVar("S", bound="Settings")
 
 
-class Settings(BaseModel):
+class Settings(Strict):
     """Common to all routers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Sticky(Settings):
@@ -25,7 +25,7 @@ class Sticky(Settings):
     """
 
     header: str = Field(default="x-session-id", pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
-    balance: float | None = Field(default=None, ge=1, allow_inf_nan=False)
+    balance: float | None = Field(default=None, ge=1)
     fallbacks: int = Field(default=2, ge=0)
 
     @property
@@ -44,7 +44,7 @@ class Prefix(Settings):
         one request, and a prompt would be read anew elsewhere because its replica has another one in the batch.
     """
 
-    balance: float = Field(default=1.5, ge=1, allow_inf_nan=False)
+    balance: float = Field(default=1.5, ge=1)
     block: PositiveInt = 128
     capacity: PositiveInt = 100_000
     least_match: float = Field(default=0.1, ge=0, le=1)
@@ -59,7 +59,7 @@ class KvCache(Settings):
     """
 
     stat: str = Field(default="kv_cache_usage", min_length=1)
-    weight: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    weight: float = Field(default=0.5, ge=0)
 
 
 def parse(kind: type[S], arguments: dict[str, Any]) -> S:

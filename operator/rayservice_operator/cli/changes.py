@@ -117,9 +117,8 @@ def abort(objects: Objects) -> Change:
     if upgrade.revision:
         return _abort_rollout(objects, upgrade)
     if not pending or upgrade.first:
-        message = "There is no older cluster to stay with: this is the first cluster of the service."
-        if not pending:
-            message = f"{upgrade.phase}: no new cluster is there yet."
+        none_old = "There is no older cluster to stay with: this is the first cluster of the service."
+        message = none_old if pending else f"{upgrade.phase}: no new cluster is there yet."
         return Change("abort", Outcome.NOTHING, message, "Correct the spec, or delete it.")
     if verbs.abort_asked(objects.service, pending):
         return Change("abort", Outcome.ALREADY, f"{pending} is being given up already.", cluster=pending)
@@ -134,9 +133,9 @@ def abort(objects: Objects) -> Change:
 
 def _abort_rollout(objects: Objects, upgrade: Upgrade) -> Change:
     """Of pods that are replaced inside the cluster: the revision before is rolled out again."""
-    applied = (objects.service.get("status") or {}).get("applied") or {}
-    value, former = str(upgrade.revision), applied.get("revision")
-    if applied.get("revision") is None:
+    applied = status_of(objects.service).applied
+    value, former = str(upgrade.revision), applied.revision if applied else None
+    if former is None:
         message = f"It is not known which revision all of {upgrade.target} ran before."
         return Change("abort", Outcome.NOTHING, message, "Turn the spec back to end the rollout.")
     if former == upgrade.revision or verbs.abort_asked(objects.service, value):

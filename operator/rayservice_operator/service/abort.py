@@ -47,12 +47,12 @@ def limit(
 ) -> Limit | None:
     """The first limit that the planned upgrade will reach, by what is known of the new cluster."""
     if plan.roll is not None:
-        return _asked_of_rollout(context, plan)
+        return _asked(context, str(plan.roll.revision or "")) if former_revision(context, plan) else None
     pending = plan.pending
     if plan.back or not pending or not (plan.active or former_revision(context, plan)):
         return None
-    if verbs.abort_asked(context.service, pending):
-        return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
+    if asked := _asked(context, pending):
+        return asked
     if verbs.paused(context.service) or standing.phase is Phase.SUSPENDED or not net_wanted(context.service):
         return None
     if context.target is not None and recovery.replacing(context, context.target):
@@ -78,9 +78,9 @@ def limit(
     return min(limits, key=lambda known: known.at, default=None)
 
 
-def _asked_of_rollout(context: Context, plan: Plan) -> Limit | None:
-    number = plan.roll.revision if plan.roll else 0
-    if not number or not verbs.abort_asked(context.service, str(number)) or not former_revision(context, plan):
+def _asked(context: Context, target: str) -> Limit | None:
+    """Reached at once where a person gives up the upgrade to this cluster, or revision."""
+    if not verbs.abort_asked(context.service, target):
         return None
     return Limit(context.now, f"the annotation {names.ABORT} asks for it", asked=True)
 

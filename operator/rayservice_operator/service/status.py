@@ -275,13 +275,13 @@ def _upgrade(seen: health.Picture) -> dict[str, Any]:
             **_step(seen, stored if same else {}),
             "message": plan.hold.message if plan.hold else health.on_the_way(seen),
         }
+    if plan.given_up and seen.failed:
+        return {**_ended(stored), "phase": UpgradePhase.ABORTED, "message": seen.failed["message"]}
     if rolled := _rolled(seen, stored):
         return rolled
     if plan.hold:
         about = {"strategy": strategy_type(context), "from": plan.active}
         return {**about, "phase": plan.hold.phase, "message": plan.hold.message}
-    if plan.given_up and seen.failed:
-        return {**_ended(stored), "phase": UpgradePhase.ABORTED, "message": seen.failed["message"]}
     if plan.waiting:
         return {
             "strategy": strategy_type(context),
@@ -339,8 +339,6 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
     about = {"strategy": str(UpgradeType.IN_PLACE), "from": plan.active, "to": plan.active}
     if plan.refused:
         return {**about, "phase": RollPhase.REFUSED, "message": plan.refused}
-    if plan.given_up and seen.failed:
-        return {}  # told by who asks
     if plan.roll is not None:
         return {
             **about,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serve_runtime.routing import choose
 from serve_runtime.routing.choose import Candidate, PrefixIndex
+from serve_runtime.routing.settings import Prefix
 
 names = st.sets(st.text("abcdef0123456789", min_size=4, max_size=8), min_size=1, max_size=12)
 keys = st.text(max_size=20)
@@ -21,6 +22,11 @@ some_candidates = names.flatmap(
     )
 )
 balances = st.floats(min_value=1, max_value=5)
+
+
+def rules(balance: float, least_bound: int = 1) -> Prefix:
+    """Settings of the prefix router; by default nothing but the multiple of the mean bounds the load."""
+    return Prefix(balance=balance, least_bound=least_bound)
 
 
 @settings(deadline=None)
@@ -63,7 +69,7 @@ def test_the_bound_is_never_exceeded_and_somebody_is_always_below(
     index.record(blocks, max(load, key=load.__getitem__))  # the fullest is preferred
     for order in (
         choose.sticky(key, candidates, balance),
-        choose.by_prefix(index, blocks, candidates, balance=balance),
+        choose.by_prefix(index, blocks, candidates, rules(balance)),
     ):
         assert order
         assert all(load[replica] + 1 <= math.ceil(limit) for replica in order)
@@ -80,7 +86,7 @@ def test_a_replica_that_is_less_busy_than_the_least_bound_is_never_passed_over(
     blocks = index.blocks(key)
     knows = min(load, key=load.__getitem__)
     index.record(blocks, knows)
-    order = choose.by_prefix(index, blocks, candidates, balance=balance, least_bound=least)
+    order = choose.by_prefix(index, blocks, candidates, rules(balance, least))
     assert order[0] == knows
     assert {replica for replica in load if load[replica] + 1 <= least} <= set(order)
 
@@ -144,13 +150,11 @@ def test_the_longest_known_beginning_wins_and_the_less_loaded_among_equals() -> 
     index.record(index.blocks("aaaabbbb"), "short")
     candidates = [Candidate("long", 3), Candidate("short", 0), Candidate("none", 0)]
     asked = index.blocks("aaaabbbbccccdddd")
-    assert choose.by_prefix(index, asked, candidates, balance=9.0)[:2] == ["long", "short"]
+    assert choose.by_prefix(index, asked, candidates, rules(9.0))[:2] == ["long", "short"]
     both = index.blocks("aaaabbbbxxxx")
-    assert choose.by_prefix(index, both, candidates, balance=9.0)[0] == "short"
-    assert choose.by_prefix(index, asked, candidates, balance=1.0)[0] == "short"  # the bound
-    assert (
-        choose.by_prefix(index, asked, candidates, balance=1.0, least_bound=4)[0] == "long"
-    )  # which is never below that
+    assert choose.by_prefix(index, both, candidates, rules(9.0))[0] == "short"
+    assert choose.by_prefix(index, asked, candidates, rules(1.0))[0] == "short"  # the bound
+    assert choose.by_prefix(index, asked, candidates, rules(1.0, 4))[0] == "long"  # which is never below that
 
 
 def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:
@@ -158,8 +162,8 @@ def test_an_unknown_beginning_goes_where_every_router_sends_it() -> None:
     one, other = PrefixIndex(block=4), PrefixIndex(block=4)
     other.record(other.blocks("something else"), "a")
     asked = one.blocks("never seen before")
-    assert choose.by_prefix(one, asked, candidates, balance=1.5) == choose.by_prefix(
-        other, asked, candidates, balance=1.5
+    assert choose.by_prefix(one, asked, candidates, rules(1.5)) == choose.by_prefix(
+        other, asked, candidates, rules(1.5)
     )
 
 
