@@ -5,6 +5,10 @@
 #
 # BASE is any Debian with Python 3.11 or newer and its venv module.
 ARG BASE=python:3.11-slim-bookworm
+# What the target `llm` is built on, for what NVIDIA's container toolkit and compilers want, if anything: PyTorch's and vLLM's
+# wheels bring CUDA's libraries along, so a plain Debian with Python does for most models. It stands here because an ARG
+# further down belongs to one stage, and a FROM doesn't see it.
+ARG CUDA_BASE=${BASE}
 
 # What the images install, cut out of pyproject.toml: other edits of that file don't reach the stages below.
 FROM ${BASE} AS requirements
@@ -66,10 +70,7 @@ USER 1000:1000
 WORKDIR /home/ray
 
 
-# CUDA_BASE is BASE with what NVIDIA's container toolkit and compilers want, if anything: PyTorch's and vLLM's wheels bring
-# CUDA's libraries along, so a plain Debian with Python does for most models.
 #   docker build --target llm -t <registry>/llm:<tag> --build-arg CUDA_BASE=… .
-ARG CUDA_BASE=${BASE}
 FROM ${CUDA_BASE} AS llm-packages
 # A compiler, because Triton and vLLM compile kernels for the GPU they find.
 RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends wget gcc g++ libc6-dev libnuma1 python3-dev \

@@ -99,3 +99,16 @@ def test_adapters_come_with_a_hot_update(asker: Asker) -> None:
     assert len(set(said)) == 3
     assert again["body"]["choices"][0]["text"] == said[1]
     assert (absent["status"], path["status"]) == (404, 404)
+
+
+def test_weights_are_fetched_from_the_object_store(asker: Asker) -> None:
+    kube, namespace = asker.service.kube, asker.service.namespace
+    s3.start(kube, namespace)
+    worker = asker.service.workers()[0]["metadata"]["name"]
+    variables = [f"{name}={value}" for name, value in s3.ENVIRONMENT.items()]
+    command = ("env", *variables, "python", "-m", "serve_runtime", "prefetch", "--to=/tmp/fetched")
+    source = f"s3://{s3.BUCKET}/tiny/formal"
+    assert kube.exec(namespace, worker, *command, source).splitlines()[-1] == "/tmp/fetched"
+    # Byte by byte what the store was filled with; diff says nothing then.
+    kube.exec(namespace, worker, "diff", "-r", "/models/adapters/formal", "/tmp/fetched")
+    kube.exec(namespace, worker, *command, "s3://nobody/knows")  # what is there is used, and nobody is asked

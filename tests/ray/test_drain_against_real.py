@@ -131,7 +131,11 @@ def test_answers_end_their_connection_while_the_pod_drains(ray: real_ray.RealRay
     until(lambda: not new_one_closes(ray), ray)
 
 
-def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def worker_node(ray: real_ray.RealRay, log: Path) -> Iterator[dict[str, str]]:
+    """A second node; its environment, in which what runs takes itself for a container of its pod. When the block ends,
+    it must end in peace.
+    """
     ports = real_ray.free_ports(6)
     flags = (
         "dashboard-agent-listen-port",
@@ -149,7 +153,6 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": str(drain.SHUTDOWN_S),
         "OF_TEST": str(ray.temp_dir),  # by which its processes are found at the end
     }
-    log = tmp_path / "worker.log"
     with log.open("wb") as output:
         worker = subprocess.Popen(
             [
@@ -164,13 +167,19 @@ def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_pa
         )
     threading.Thread(target=worker.wait, daemon=True).start()
     until(lambda: "Ray runtime started" in log.read_text(errors="replace"), ray)
-    hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
-    done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "drain: drained"
-    again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
-    assert "drained" not in again.stderr  # no other node has been taken for it
-    os.kill(worker.pid, signal.SIGTERM)
+    yield environment
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGTERM)
     until(lambda: worker.poll() is not None, ray)
+
+
+def test_the_hook_drains_its_own_node_and_no_other(ray: real_ray.RealRay, tmp_path: Path) -> None:
+    with worker_node(ray, tmp_path / "worker.log") as environment:
+        hook = ["python", "-c", drain.DRAIN_NODE, "127.0.0.1", str(ray.gcs_port), "60"]
+        done = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "drain: drained"
+        again = subprocess.run(hook, env=environment, capture_output=True, text=True, check=True)
+        assert "drained" not in again.stderr  # no other node has been taken for it
     assert not new_one_closes(ray)
 
 
@@ -221,6 +230,19 @@ def test_the_command_on_a_head_waits_for_what_is_under_way(ray: real_ray.RealRay
     finally:
         (mount / "draining").write_text("")
     until(lambda: not new_one_closes(ray), ray)
+
+
+def test_the_command_drains_a_worker_and_may_be_called_twice(ray: real_ray.RealRay, tmp_path: Path) -> None:
+    (tmp_path / "mark").mkdir()
+    with worker_node(ray, tmp_path / "worker.log") as environment:
+        begin = command(ray, tmp_path / "mark", **environment)
+        both = [begin("drain", "--timeout", "60"), begin("drain", "--timeout", "60")]
+        said = [each.communicate(timeout=120)[0] for each in both]
+        assert [each.returncode for each in both] == [0, 0], said
+        assert any("the node has ended" in each for each in said), said
+        after = begin("drain")
+        assert after.communicate(timeout=60) == ("drain: nothing to drain: no living Ray node here\n", None)
+    assert not new_one_closes(ray)
 
 
 def test_the_probe_knows_what_runs_here(ray: real_ray.RealRay, mount: Path, tmp_path: Path) -> None:

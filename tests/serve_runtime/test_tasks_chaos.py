@@ -1,4 +1,4 @@
-"""Workers and Redis killed while tasks run: none is lost, and only those are run again that docs say may be.
+"""Workers, Redis and RabbitMQ killed while tasks run: none is lost, and only those are run again that docs say may be.
 
 The consumers are processes without Ray, which makes them quick to start and to kill; what runs in them is what runs in
 a replica. tests/serve_runtime/test_tasks_real.py does the same to replicas.
@@ -6,6 +6,7 @@ a replica. tests/serve_runtime/test_tasks_real.py does the same to replicas.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,9 @@ from typing import Any
 
 import pytest
 
+from e2e import rabbitmq_process
+from e2e.localkube.errors import LocalKubeError
+from e2e.rabbitmq_process import RabbitmqProcess
 from e2e.redis_process import RedisProcess
 from serve_runtime.tasks import TasksArgs
 from serve_runtime.tasks.args import Retries
@@ -38,12 +42,13 @@ HERE = "tests.serve_runtime.sample_tasks"
 class Fleet:
     """Consumers, a submitter and a sweep, which goes on in a thread."""
 
-    def __init__(self, redis: RedisProcess, folder: Path, **changes: Any) -> None:
+    def __init__(self, redis: RedisProcess, folder: Path, broker: str = "", **changes: Any) -> None:
         self.runs = folder / "runs"
         recorder = {"use": f"{HERE}:Recorder", "init": {"path": str(self.runs)}}
         self.args = TasksArgs.model_validate(
-            {"broker_url": redis.url, "handlers": {"record": recorder, "kill": {"use": f"{HERE}:Murderer"}},
-             "concurrency": CONCURRENCY, "lease_s": 6, "drain_s": 20, "max_losses": 2, **changes}
+            {"broker_url": broker or redis.url, "store_url": redis.url,
+             "handlers": {"record": recorder, "kill": {"use": f"{HERE}:Murderer"}}, "concurrency": CONCURRENCY,
+             "lease_s": 6, "drain_s": 20, "max_losses": 2, **changes}
         )  # fmt: skip
         self.ledger = Ledger(self.args.store(), self.args.queue, 2)
         self.transport = Transport(make_app(self.args.broker(), self.args.queue, 2, self.args.lease_s))
@@ -139,6 +144,11 @@ def fleet(redis: RedisProcess, tmp_path: Path) -> Iterator[Fleet]:
         made.close()
 
 
+def ended(fleet: Fleet, share: float) -> Callable[[], bool]:
+    """Whether so many runs have."""
+    return lambda: sum(what == "ended" for what, _, _ in fleet.lines()) >= share * TASKS
+
+
 def test_nothing_is_lost_when_workers_and_redis_are_killed(redis: RedisProcess, fleet: Fleet) -> None:
     ids: list[str] = []
     submitter = threading.Thread(
@@ -146,31 +156,81 @@ def test_nothing_is_lost_when_workers_and_redis_are_killed(redis: RedisProcess, 
     )
     submitter.start()
 
-    def ended(share: float) -> Callable[[], bool]:
-        return lambda: sum(what == "ended" for what, _, _ in fleet.lines()) >= share * TASKS
-
-    until(ended(0.1))
+    until(ended(fleet, 0.1))
     fleet.kill(0)
     fleet.start()
-    until(ended(0.3))
+    until(ended(fleet, 0.3))
     redis.kill()
     time.sleep(1)
     redis.start()
-    until(ended(0.5))
+    until(ended(fleet, 0.5))
     fleet.kill(0)
     redis.kill()
     redis.start()
     fleet.start()
     submitter.join()
-    until(lambda: fleet.counts().get("queued") == fleet.counts().get("running") == 0)
+    all_succeeded(fleet, ids)
+    # Those that a killed worker had, and no other: a Redis that goes away costs no run.
+    assert run_again(fleet) <= 2 * CONCURRENCY
 
+
+def all_succeeded(fleet: Fleet, ids: list[str]) -> None:
+    """Waits for it."""
+    until(lambda: fleet.counts().get("queued") == fleet.counts().get("running") == 0)
     states = Counter(record["state"] for task in ids if (record := fleet.ledger.get(task)))
     assert states == {"succeeded": TASKS}
+
+
+def run_again(fleet: Fleet) -> int:
+    """Runs beyond the first of each task."""
     begun = Counter(number for what, number, _ in fleet.lines() if what == "begun")
     assert set(begun) == set(range(TASKS))
-    again = sum(times - 1 for times in begun.values())
-    # Those that a killed worker had, and no other: a Redis that goes away costs no run.
-    assert again <= 2 * CONCURRENCY
+    return sum(times - 1 for times in begun.values())
+
+
+@pytest.fixture
+def rabbitmq() -> Iterator[RabbitmqProcess]:
+    """Skips the test where none can be started."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(rabbitmq_process.running())
+        except LocalKubeError as error:
+            pytest.skip(f"no RabbitMQ here: {error}")
+        yield server
+
+
+def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(
+    redis: RedisProcess, rabbitmq: RabbitmqProcess, tmp_path: Path
+) -> None:
+    fleet = Fleet(redis, tmp_path, rabbitmq.url)
+    try:
+        fleet.start()
+        fleet.start()
+        ids: list[str] = []
+        submitter = threading.Thread(
+            target=lambda: ids.extend(
+                fleet.submit("record", {"number": n, "seconds": 0.01}, str(n)) for n in range(TASKS)
+            )
+        )
+        submitter.start()
+        until(ended(fleet, 0.1))
+        fleet.kill(0)
+        fleet.start()
+        until(ended(fleet, 0.3))
+        rabbitmq.kill()
+        with pytest.raises(BrokerError):
+            fleet.transport.publish(["of nobody"])
+        rabbitmq.start()
+        until(ended(fleet, 0.5))
+        rabbitmq.kill()
+        redis.kill()
+        redis.start()
+        rabbitmq.start()
+        submitter.join()
+        all_succeeded(fleet, ids)
+        assert run_again(fleet) <= CONCURRENCY
+    finally:
+        fleet.close()
 
 
 def test_a_task_longer_than_its_lease_is_run_once(fleet: Fleet) -> None:

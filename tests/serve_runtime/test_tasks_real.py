@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import threading
@@ -226,6 +227,35 @@ def test_consumers_come_from_zero_stay_while_one_runs_and_go(live: Live, marks: 
     go.touch()
     until(lambda: consumers(live, "chaos") == 0, live.ray)
     assert state(live, "chaos", task) == "succeeded"
+
+
+def test_a_change_of_arguments_loses_no_task_and_repeats_none(live: Live, marks: Path) -> None:
+    numbers = range(20_000, 20_300)
+
+    def submit() -> None:
+        for number in numbers:
+            body = {"number": number, "seconds": 0.03}
+            while live.ask("POST", "/chaos/tasks/record", body, idempotency_key=str(number)).status != 202:
+                threading.Event().wait(0.1)
+
+    def ended(share: float) -> Any:
+        return lambda: sum(what == "ended" for what, _, _ in lines(marks, *numbers)) >= share * len(numbers)
+
+    submitter = threading.Thread(target=submit)
+    submitter.start()
+    until(ended(0.2), live.ray)
+    applications = copy.deepcopy(live.config["applications"])
+    (chaos,) = [each for each in applications if each["name"] == "chaos"]
+    chaos["args"]["concurrency"] = CONCURRENCY // 2
+    chaos["args"]["handlers"]["size"] = {"use": f"{HERE}:size"}
+    live.put(applications)
+    submitter.join()
+    until(ended(1), live.ray)
+    live.await_running()
+    assert Counter(what for what, _, _ in lines(marks, *numbers)) == {"begun": len(numbers), "ended": len(numbers)}
+    assert len({pid for _, _, pid in lines(marks, *numbers)}) > 1, "by consumers of before and after"
+    known = submitted(live, "/chaos/tasks/size", b"four", content_type="application/octet-stream")
+    assert live.ask("GET", f"/chaos/tasks/{known}/result?wait_s=60").body == b"4"
 
 
 def test_no_task_is_lost_when_replicas_and_redis_are_killed(live: Live, redis: RedisProcess, marks: Path) -> None:

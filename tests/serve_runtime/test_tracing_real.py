@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
@@ -15,14 +13,11 @@ from tests.serve_runtime.redis_fixture import redis_server
 from tests.serve_runtime.test_pipeline_real import application as pipeline
 from tests.serve_runtime.test_predictor_real import application as predictor
 from tests.serve_runtime.test_tasks_real import application as tasks
+from tests.serve_runtime.traces import ENVIRONMENT, RAYS, names, parent, spans
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(400)]
 
 STEPS = "tests.serve_runtime.sample_steps"
-ENVIRONMENT = {
-    "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH": "ray.serve._private.tracing_utils:default_tracing_exporter",
-    "RAY_SERVE_TRACING_SAMPLING_RATIO": "0",  # only what a caller has sampled
-}
 
 
 @pytest.fixture(scope="module")
@@ -43,34 +38,6 @@ def live() -> Iterator[Live]:
         ]
         with served(applications, env=ENVIRONMENT) as found:
             yield found
-
-
-def parent(*, sampled: bool = True) -> tuple[str, dict[str, str]]:
-    """A trace's id, and the header of a caller that is in it (W3C Trace Context)."""
-    trace = secrets.token_hex(16)
-    return trace, {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-0{int(sampled)}"}
-
-
-def spans(live: Live, trace: str) -> dict[str, dict[str, Any]]:
-    """The trace's spans by id, as far as they have ended."""
-    found: dict[str, dict[str, Any]] = {}
-    for file in (live.ray.temp_dir / "session_latest" / "logs" / "serve" / "spans").glob("*"):
-        text, decoder, at = file.read_text(), json.JSONDecoder(), 0
-        while at < len(text):
-            span, at = decoder.raw_decode(text, at)
-            while at < len(text) and text[at].isspace():
-                at += 1
-            if span["context"]["trace_id"] == f"0x{trace}":
-                found[span["context"]["span_id"]] = span
-    return found
-
-
-def names(live: Live, trace: str) -> set[str]:
-    """What they are called, without what Ray adds of the deployment."""
-    return {span["name"].partition(" ")[0] for span in spans(live, trace).values()}
-
-
-RAYS = {"proxy_http_request", "route_to_replica", "replica_handle_request"}
 
 
 def test_a_request_is_in_its_callers_trace_from_the_proxy_to_the_predictors_code(live: Live) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.ray import real_ray
+from tests.serve_runtime import traces
 from tests.serve_runtime.live import Answer, Live, until
 from tests.serve_runtime.llm.on_vllm import python
 
@@ -69,7 +70,7 @@ def live(folder: Path) -> Iterator[Live]:
             "ingress": {"replicas": 1, "num_cpus": 0, "retry_after_s": 3},
         },
     }
-    env = {"RAY_AUTH_MODE": "disabled", "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0"}
+    env = {"RAY_AUTH_MODE": "disabled", "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0", **traces.ENVIRONMENT}
     with real_ray.running(env=env) as ray:
         found = Live(ray, {})
         found.put([app])
@@ -77,10 +78,10 @@ def live(folder: Path) -> Iterator[Live]:
         yield found
 
 
-def complete(live: Live, **more: Any) -> Answer:
+def complete(live: Live, headers: dict[str, str] | None = None, **more: Any) -> Answer:
     """A completion."""
     body = {"model": "tiny", "prompt": PROMPT, "max_tokens": 16, "temperature": 0, **more}
-    return live.ask("POST", "/v1/completions", body)
+    return live.ask("POST", "/v1/completions", body, **(headers or {}))
 
 
 def text(answer: Answer) -> str:
@@ -98,6 +99,18 @@ def test_an_answer_is_transformers_and_its_cache_came_over_nixl(live: Live, fold
     assert events.pop() == "[DONE]"
     assert ascii("".join(json.loads(event)["choices"][0]["text"] for event in events)) == expected
     until(lambda: sum(float(value) for value in _SENT.findall(live.metrics())) > 0, live.ray)
+
+
+def test_both_sides_are_in_the_callers_trace(live: Live) -> None:
+    trace, headers = traces.parent()
+    assert text(complete(live, headers, stream=False))
+    until(lambda: traces.names(live, trace) >= {*traces.RAYS, "prefill"}, live.ray)
+    found = traces.spans(live, trace)
+    assert {span["parent_id"] for span in found.values()} <= {*found, f"0x{headers['traceparent'].split('-')[2]}"}
+    asked = [span["name"] for span in found.values() if span["name"].startswith("replica_handle_request")]
+    assert {"Prefill:tiny", "Decode:tiny"} <= {name.split()[-1] for name in asked}, asked
+    (ingress,) = [span for span in found.values() if "serve_runtime.outcome" in span["attributes"]]
+    assert ingress["attributes"]["serve_runtime.model"] == "tiny"
 
 
 def test_replicas_have_the_variables_of_the_application(live: Live) -> None:
