@@ -147,6 +147,14 @@ async def test_delete_tells_terminating_from_gone(client: KubeClient, namespace:
         await client.get(ref(unscheduled))
 
 
+async def test_delete_of_what_has_changed_since_is_a_conflict(client: KubeClient, namespace: str) -> None:
+    made = await client.create(secret(namespace, "one"))
+    changed = await client.merge_patch(ref(made), {"metadata": {"labels": {"new": "1"}}})
+    with pytest.raises(errors.Conflict):
+        await client.delete(ref(made), resource_version=made["metadata"]["resourceVersion"])
+    assert await client.delete(ref(made), resource_version=changed["metadata"]["resourceVersion"]) is None
+
+
 async def test_dry_run_refuses_with_the_field_and_writes_nothing(client: KubeClient, namespace: str) -> None:
     await client.dry_run(pod(namespace, "fine"))
     with pytest.raises(errors.Invalid, match=r"spec.containers\[0\].image"):

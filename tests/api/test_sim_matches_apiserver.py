@@ -175,6 +175,7 @@ async def pods(s: Script) -> None:
     bound = {**manifest, "spec": {**manifest["spec"], "nodeName": "node-1"}}
     two = await s.do("create on a node", s.api.create(bound))
     await s.do("running", s.api.patch_status(ref(two), {"phase": "Running"}))
+    await s.do("delete, changed since", s.api.delete(ref(two), resource_version=two["metadata"]["resourceVersion"]))
     await s.do("delete", s.api.delete(ref(two)))
     await s.do("delete again", s.api.delete(ref(two)))
     await s.do("delete sooner", s.api.delete(ref(two), grace_seconds=5))

@@ -38,10 +38,11 @@ def edited(replicas: int = 2, *, head: bool = False, **spec: Any) -> World:
     return world
 
 
-def ask(world: World, *pods: str, surge: int = 0, groups: tuple[str, ...] = ("small", names.HEAD_GROUP)) -> None:
+def ask(world: World, *pods: str, surge: int = 0, groups: tuple[str, ...] = ("small", names.HEAD_GROUP),
+        unready: tuple[str, ...] = ()) -> None:  # fmt: skip
     """The RayService writes which pods go."""
     name = world.cluster["spec"]["workerGroupSpecs"][0]["groupName"]
-    rolled = Roll("hash", "", frozenset({*groups, name}), frozenset(pods), surge={name: surge})
+    rolled = Roll("hash", "", frozenset({*groups, name}), frozenset(pods), frozenset(unready), surge={name: surge})
     world.cluster["metadata"].setdefault("annotations", {})[names.ROLL] = rolled.dump()
 
 
@@ -54,7 +55,7 @@ def image(world: World, name: str) -> str:
 
 
 def test_what_the_annotation_says_is_read_as_it_was_written() -> None:
-    rolled = Roll("h", "t", frozenset({"a", "b"}), frozenset({"p"}), "s", {"a": 1})
+    rolled = Roll("h", "t", frozenset({"a", "b"}), frozenset({"p"}), frozenset({"p"}), "s", {"a": 1})
     assert roll_of({"metadata": {"annotations": {names.ROLL: rolled.dump()}}}) == rolled
     assert roll_of({"metadata": {}}) is None
 
@@ -91,6 +92,21 @@ def test_a_named_pod_goes_and_the_next_comes_when_it_is_gone() -> None:
     world.settle()
     assert len(workers(world)) == 2
     assert image(world, old[1]) != NEW
+
+
+def test_one_named_for_not_being_ready_stays_when_it_is() -> None:
+    """History 3162: by then it may be the only one."""
+    world = edited()
+    old = workers(world)
+    ask(world, old[0], unready=(old[0],))
+    world.settle()
+    assert workers(world) == old
+    assert not any(metadata(pod).get("deletionTimestamp") for pod in world.pods.values())
+    world.pods[old[0]]["status"]["conditions"] = []
+    world.pods[old[0]]["metadata"]["resourceVersion"] = "7"
+    assert not deleted(world.step()), "the API server is asked about the new pod first"
+    (deletion,) = [action for action in world.step().actions if isinstance(action, Delete)]
+    assert (deletion.ref.name, deletion.resource_version) == (old[0], "7"), "what is seen may be old"
 
 
 def test_its_place_is_not_kept_for_ever() -> None:

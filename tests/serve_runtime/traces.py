@@ -41,3 +41,9 @@ def spans(live: Live, trace: str) -> dict[str, dict[str, Any]]:
 def names(live: Live, trace: str) -> set[str]:
     """What they are called, without what Ray adds of the deployment."""
     return {span["name"].partition(" ")[0] for span in spans(live, trace).values()}
+
+
+def deployments(live: Live, trace: str) -> set[str]:
+    """Whose replicas have handled something of it, as Ray Serve names them in its spans."""
+    found = (span["name"].split() for span in spans(live, trace).values())
+    return {words[1] for words in found if words[0] == "replica_handle_request"}

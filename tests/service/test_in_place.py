@@ -312,6 +312,30 @@ def test_a_replica_on_a_pod_that_is_gone_is_none(where: str) -> None:
     assert ("has 0 of 1 replicas" in upgrade(decision)["message"]) == bool(where)
 
 
+def test_one_named_for_not_being_ready_is_not_counted_as_going_once_it_is() -> None:
+    """History 3162: Ready at last, and then it is the only one."""
+    rolled = in_place()
+    first, second = "demo-one-small-0", "demo-one-small-1"
+
+    def ready(*which: str) -> None:
+        for each in rolled.pods:
+            if each["metadata"]["labels"][names.NODE_TYPE] == names.WORKER:
+                each["status"]["conditions"][0]["status"] = str(name_of(each) in which)
+        rolled.now_are(rolled.pods)
+
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"))
+    ready(second)
+    rolled.steps()
+    assert (rolled.asked.pods, rolled.asked.unready) == ({first}, {first})
+    ready(first)
+    rolled.steps()
+    assert (rolled.asked.pods, rolled.asked.unready) == ({second}, {second})
+    new = rolled.replace(second)
+    ready(first, new)
+    rolled.steps()
+    assert (rolled.asked.pods, rolled.asked.unready) == ({first}, set())
+
+
 def test_groups_in_their_order_and_only_those_that_changed() -> None:
     rolled = in_place(groups=("a", "b", "c"))
     wanted = workers_spec("ray:1", groups=("a", "b", "c"))

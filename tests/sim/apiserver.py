@@ -196,11 +196,15 @@ class Server:
                 raise Invalid(422, "Invalid", f"{operation}: {error}") from error
         return self._patched(by, live, new)
 
-    def delete(self, by: str, ref: Ref, grace: int | None, propagation: Propagation) -> Manifest | None:
+    def delete(
+        self, by: str, ref: Ref, grace: int | None, propagation: Propagation, version: str = ""
+    ) -> Manifest | None:
         """Gone at once, or marked: a running pod keeps its grace period, a finalizer its object."""
         live = self.objects.get(_name_of_ref(ref))
         if live is None or (ref.uid and uid_of(live) != ref.uid):
             raise NotFound(404, "NotFound", f"{ref} is gone")
+        if version and version != metadata(live)["resourceVersion"]:
+            raise Conflict(409, "Conflict", f"{ref}: the ResourceVersion in the precondition differs")
         finalizers = list(metadata(live).get("finalizers") or ())
         if propagation == "Foreground" and "foregroundDeletion" not in finalizers:
             finalizers.append("foregroundDeletion")
@@ -414,10 +418,15 @@ class Client:
         return new
 
     async def delete(
-        self, ref: Ref, *, grace_seconds: int | None = None, propagation: Propagation = "Background"
+        self,
+        ref: Ref,
+        *,
+        grace_seconds: int | None = None,
+        propagation: Propagation = "Background",
+        resource_version: str = "",
     ) -> Manifest | None:
         def work() -> Manifest | None:
-            return self.server.delete(self.by, ref, grace_seconds, propagation)
+            return self.server.delete(self.by, ref, grace_seconds, propagation, resource_version)
 
         left: Manifest | None = await self._do("delete", str(ref), work)
         return left

@@ -34,7 +34,7 @@ from rayservice_operator.cluster.snapshot import ClusterSnapshot
 from rayservice_operator.cluster.view import GroupView, view_of
 from rayservice_operator.core.conditions import find, is_true, shorten
 from rayservice_operator.core.decision import Action, Create, Decision, Delete, Level, Note
-from rayservice_operator.core.objects import is_terminating
+from rayservice_operator.core.objects import is_terminating, metadata
 from rayservice_operator.core.violations import summary
 
 MAX_CREATIONS: Final = 50
@@ -279,7 +279,14 @@ def _removed(removals: Iterable[Removal]) -> Plan:
     """Deletions. A pod whose Ray has ended goes at once, so that the sidecars in it do not outlive its successor."""
     todo = list(removals)
     return Plan(
-        tuple(Delete(item.pod.ref, grace_seconds=0 if item.pod.dead else item.grace_seconds) for item in todo),
+        tuple(
+            Delete(
+                item.pod.ref,
+                grace_seconds=0 if item.pod.dead else item.grace_seconds,
+                resource_version=metadata(item.pod.obj).get("resourceVersion", "") if item.as_seen else "",
+            )
+            for item in todo
+        ),
         _told(todo),
     )
 

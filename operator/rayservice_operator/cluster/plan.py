@@ -102,7 +102,7 @@ class Scene:
         if self.roll is None:
             return frozenset()
         pods = self.heads if group.is_head else self.workers(group)
-        named = (pod for pod in pods if pod.name in self.roll.pods)
+        named = (pod for pod in pods if self.roll.takes(pod))
         return frozenset(pod.name for pod in named if pod.terminating or outdated(pod, group))
 
     @property
@@ -111,7 +111,7 @@ class Scene:
         head = self.head
         if head is None or not self.state_survives or head.name not in self.outgoing(self.view.head):
             return None
-        return Removal(head, WHY)
+        return Removal(head, WHY, as_seen=not head.ready)
 
     @cached_property
     def group_plans(self) -> tuple[tuple[GroupView, GroupPlan], ...]:

@@ -26,21 +26,33 @@ class Roll:
 
     to: hash of the cluster spec that the pods shall have. started: when that was asked for, RFC 3339.
     groups: whose pods are replaced; ``headgroup`` is the head. pods: names of those that go now; each holds its place
-    until it is gone. since: when they were named, RFC 3339. surge: pods that a group may have beyond its number.
+    until it is gone. unready: of these, those that were named because they were not Ready, which costs nobody anything.
+    since: when they were named, RFC 3339. surge: pods that a group may have beyond its number.
     """
 
     to: str
     started: str
     groups: frozenset[str]
     pods: frozenset[str] = frozenset()
+    unready: frozenset[str] = frozenset()
     since: str = ""
     surge: Mapping[str, int] = field(default_factory=dict)
+
+    def takes(self, pod: PodView) -> bool:
+        """Whether the pod goes. One that has become Ready since it was named for not being so stays: others may be less
+        well now, and only the RayService can tell whether it can be done without.
+        """
+        if pod.name not in self.pods:
+            return False
+        return pod.terminating or not pod.ready or pod.name not in self.unready
 
     def dump(self) -> str:
         """The text of the annotation, the same for the same content."""
         told: dict[str, Any] = {"to": self.to, "started": self.started, "groups": sorted(self.groups)}
         if self.pods:
             told["pods"] = sorted(self.pods)
+        if self.unready:
+            told["unready"] = sorted(self.unready)
         if self.since:
             told["since"] = self.since
         if surge := {group: number for group, number in self.surge.items() if number}:
@@ -63,6 +75,7 @@ def roll_of(cluster: Manifest) -> Roll | None:
             started=str(told["started"]),
             groups=frozenset(map(str, told["groups"])),
             pods=frozenset(map(str, told.get("pods") or ())),
+            unready=frozenset(map(str, told.get("unready") or ())),
             since=str(told.get("since") or ""),
             surge={str(group): int(number) for group, number in (told.get("surge") or {}).items()},
         )

@@ -26,12 +26,13 @@ SESSION_OVER_GRACE_S: Final = 5
 class Removal:
     """A pod to delete, and why (ends a sentence that begins «deleted, because»).
 
-    ``grace_seconds``: None leaves the pod's own.
+    ``grace_seconds``: None leaves the pod's own. ``as_seen``: only while nothing about the pod is news.
     """
 
     pod: PodView
     why: str
     grace_seconds: int | None = None
+    as_seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def plan_group(
     living = [pod for pod in present if pod.living]
     removals += [Removal(pod, "its Ray session is over", SESSION_OVER_GRACE_S) for pod in living if pod.name in stale]
     living = [pod for pod in living if pod.name not in stale]
-    replaced = [Removal(pod, WHY) for pod in living if pod.name in outgoing]
+    # Whoever named one that is not Ready may have counted on that, and what is seen here may be old.
+    replaced = [Removal(pod, WHY, as_seen=not pod.ready) for pod in living if pod.name in outgoing]
     living = [pod for pod in living if pod.name not in outgoing]
 
     desired += surge

@@ -51,11 +51,15 @@ class MergePatch:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete by UID; gone already is success. ``grace_seconds`` None leaves the object's own grace period."""
+    """Delete by UID; gone already is success. ``grace_seconds`` None leaves the object's own grace period.
+
+    resource_version: where what has been seen is the reason: only while the object is still that one.
+    """
 
     ref: Ref
     grace_seconds: int | None = None
     propagation: Literal["Background", "Foreground"] = "Background"
+    resource_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,12 @@ class Executor:
     async def _delete(self, action: Delete) -> None:
         target = action.ref
         try:
-            left = await self._api.delete(target, grace_seconds=action.grace_seconds, propagation=action.propagation)
+            left = await self._api.delete(
+                target,
+                grace_seconds=action.grace_seconds,
+                propagation=action.propagation,
+                resource_version=action.resource_version,
+            )
         except NotFound:
             left = None
         if left is None:

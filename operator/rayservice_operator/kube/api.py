@@ -68,9 +68,16 @@ class KubeApi(Protocol):
         """RFC 7386 patch of the status subresource; ``patch`` is the change of ``.status`` itself."""
 
     async def delete(
-        self, ref: Ref, *, grace_seconds: int | None = None, propagation: Propagation = "Background"
+        self,
+        ref: Ref,
+        *,
+        grace_seconds: int | None = None,
+        propagation: Propagation = "Background",
+        resource_version: str = "",
     ) -> Manifest | None:
-        """The terminating object, or None when it is gone at once. Raises NotFound."""
+        """The terminating object, or None when it is gone at once. Raises NotFound, and Conflict where a
+        ``resource_version`` is given and the object has another.
+        """
 
     async def dry_run(self, obj: Manifest) -> None:
         """Server-side dry run of a create with strict field validation; returns if it would be taken."""

@@ -176,12 +176,18 @@ class KubeClient:
         return answer
 
     async def delete(
-        self, ref: Ref, *, grace_seconds: int | None = None, propagation: Propagation = "Background"
+        self,
+        ref: Ref,
+        *,
+        grace_seconds: int | None = None,
+        propagation: Propagation = "Background",
+        resource_version: str = "",
     ) -> Manifest | None:
         """The terminating object, or None when it went at once."""
         options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
-        if ref.uid:
-            options["preconditions"] = {"uid": ref.uid}
+        expected = {"uid": ref.uid, "resourceVersion": resource_version}
+        if preconditions := {name: value for name, value in expected.items() if value}:
+            options["preconditions"] = preconditions
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:

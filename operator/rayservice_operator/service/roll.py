@@ -118,7 +118,8 @@ def redirected(
     if before is None or before.to != to or anew:
         at = to_rfc3339(now)
         known = frozenset() if before is None else before.groups if before.to else frozenset(every)
-        asked = Roll(to, at, known | anew, frozenset(leaving), at, before.surge if before else {})
+        surge = before.surge if before else {}
+        asked = Roll(to, at, known | anew, frozenset(leaving), since=at, surge=surge)
         operations += inplace.annotate(cluster, {names.ROLL: asked.dump()})
     if not operations:
         return None
@@ -126,11 +127,15 @@ def redirected(
     return JsonPatch(ref(cluster), tuple(operations))
 
 
-def moved_on(cluster: Manifest, roll: Roll, pods: Iterable[str], surge: Mapping[str, int], now: float) -> JsonPatch:
-    """The patch that names the pods that go next, and how many a group may have beyond its number meanwhile."""
+def moved_on(
+    cluster: Manifest, roll: Roll, now: float, *, pods: Iterable[str], unready: Iterable[str], surge: Mapping[str, int]
+) -> JsonPatch:
+    """The patch that names the pods that go next, and how many a group may have beyond its number meanwhile. unready:
+    those of them that are not Ready.
+    """
     chosen = frozenset(pods)
     since = to_rfc3339(now) if chosen else roll.since
-    asked = dataclasses.replace(roll, pods=chosen, since=since, surge=dict(surge))
+    asked = dataclasses.replace(roll, pods=chosen, unready=frozenset(unready), since=since, surge=dict(surge))
     return JsonPatch(ref(cluster), tuple(inplace.annotate(cluster, {names.ROLL: asked.dump()})))
 
 

@@ -70,7 +70,8 @@ def _number(value: object) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is done or waited for. pods: to be named now; surge: by group, if it changes; done: all is as wanted.
+    """What is done or waited for. pods: to be named now; unready: those of them that are not Ready; surge: by group, if
+    it changes; done: all is as wanted.
 
     stop_at: epoch seconds when the wait is given up as hopeless; in the past: it is. held: it cannot go on at all.
     """
@@ -78,6 +79,7 @@ class Step:
     message: str
     phase: RollPhase = RollPhase.WORKERS
     pods: tuple[str, ...] = ()
+    unready: tuple[str, ...] = ()
     surge: Mapping[str, int] | None = None
     done: bool = False
     held: bool = False
@@ -91,7 +93,7 @@ class Group:
 
     view: GroupView
     pods: tuple[PodView, ...]
-    named: frozenset[str]
+    roll: Roll
     now: float
 
     @cached_property
@@ -102,7 +104,7 @@ class Group:
     @cached_property
     def leaving(self) -> tuple[PodView, ...]:
         """Named, and still there."""
-        named = (pod for pod in self.pods if pod.name in self.named and not pod.dead)
+        named = (pod for pod in self.pods if self.roll.takes(pod) and not pod.dead)
         return tuple(
             pod
             for pod in named
@@ -111,8 +113,8 @@ class Group:
 
     @cached_property
     def old(self) -> tuple[PodView, ...]:
-        """Of another template than the wanted one, and not named yet."""
-        return tuple(pod for pod in self.living if outdated(pod, self.view) and pod.name not in self.named)
+        """Of another template than the wanted one, and not about to go."""
+        return tuple(pod for pod in self.living if outdated(pod, self.view) and not self.roll.takes(pod))
 
     @cached_property
     def new(self) -> tuple[PodView, ...]:
@@ -158,7 +160,7 @@ class Rollout:
 
     def _group(self, view: GroupView) -> Group:
         pods = (pod for pod in self.pods if pod.is_head == view.is_head and (pod.is_head or pod.group == view.name))
-        return Group(view, tuple(pods), self.roll.pods, self.context.now)
+        return Group(view, tuple(pods), self.roll, self.context.now)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -252,7 +254,8 @@ class Rollout:
             surge[group.view.name] = min(self.pace.max_surge, len(group.old) - len(chosen))
         done, total = self.counts
         message = f"{_listed(chosen)} of {group.title} {_are(chosen)} replaced ({done} of {total} pods are done)."
-        return Step(message, _phase(group), pods=tuple(pod.name for pod in chosen), surge=surge)
+        unready = tuple(pod.name for pod in chosen if not pod.ready)
+        return Step(message, _phase(group), pods=tuple(pod.name for pod in chosen), unready=unready, surge=surge)
 
     # --- what is waited for
 

@@ -80,8 +80,8 @@ def test_rays_prefix_router_answers_as_any_other(live: Live) -> None:
 def test_a_request_is_in_its_callers_trace_to_the_model(live: Live) -> None:
     trace, headers = traces.parent()
     assert complete(live, headers, stream=True).status == 200
+    until(lambda: traces.deployments(live, trace) >= {"Ingress", "LLM:tiny"}, live.ray)
     until(lambda: traces.names(live, trace) >= traces.RAYS, live.ray)
-    until(lambda: any(span["name"].endswith("LLM:tiny") for span in traces.spans(live, trace).values()), live.ray)
     (ingress,) = [each for each in traces.spans(live, trace).values() if "serve_runtime.outcome" in each["attributes"]]
     assert (ingress["attributes"]["serve_runtime.outcome"], ingress["attributes"]["serve_runtime.model"]) == (
         "ok",

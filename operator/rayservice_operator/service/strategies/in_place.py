@@ -142,7 +142,9 @@ def _as_it_stands(rollout: Rollout, step: Step, target: Target, needs: str) -> R
         change = roll.ended(manifest, target.cluster_spec)
         notes = (Note("RolledInPlace", f"All pods of RayCluster {rollout.cluster.name} have the spec's templates."),)
     elif step.pods or step.surge is not None:
-        change = roll.moved_on(manifest, asked, step.pods, step.surge or asked.surge, context.now)
+        change = roll.moved_on(
+            manifest, asked, context.now, pods=step.pods, unready=step.unready, surge=step.surge or asked.surge
+        )
         notes = (Note("ReplacingPods", step.message),) if step.pods else ()
     stop_at = _first(step.stop_at, rollout.late_at)
     stopped = step.held or (step.stop_at is not None and context.now >= step.stop_at)
