@@ -748,6 +748,25 @@ def test_an_abort_of_another_revision_does_nothing() -> None:
         assert upgrade(decision)["revision"] == 2
 
 
+def test_an_abort_is_heard_although_the_serve_config_has_failed_before() -> None:
+    rolled = in_place()
+    rolled.step()
+    rolled.edit(rayClusterConfig=workers_spec("ray:2"), serveConfigV2=OTHER_SERVE_CONFIG)
+    failed = {"configHash": config_hash(OTHER_SERVE_CONFIG), "rolledBackTo": config_hash(), "message": "It failed.",
+              "time": to_rfc3339(NOW)}  # fmt: skip
+    rolled.snapshot.service["status"]["failedUpdate"] = failed
+    rolled.steps()
+    rolled.replace("demo-one-small-1")
+    rolled.snapshot = annotated(rolled.snapshot, abort="2")
+    told = rolled.step()
+    assert "RollingBack" in reasons(told)
+    decision = rolled.steps()
+    assert rolled.asked.to == hashing.cluster_hash(workers_spec("ray:1"))
+    assert upgrade(decision)["message"].startswith("Going back. ")
+    rolled.replace("demo-one-new1")
+    assert upgrade(rolled.steps())["phase"] == "Aborted"
+
+
 def test_aborted_before_anything_was_done() -> None:
     rolled = in_place()
     rolled.step()

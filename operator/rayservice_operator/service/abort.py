@@ -92,7 +92,7 @@ def former_revision(context: Context, plan: Plan) -> int:
     replaced (InPlace). Not where that is the one on its way now: a revision that was gone back to and fails too is not
     left again.
     """
-    if not (plan.replaces or plan.roll) or context.target is None or context.target.failed:
+    if not (plan.replaces or plan.roll) or context.target is None or context.target.given_up:
         return 0
     number = int((context.stored.get("applied") or {}).get("revision") or 0)
     return number if revisions.numbered(context.snapshot.revisions, number) else 0

@@ -109,7 +109,7 @@ def _managed(context: Context) -> Decision:
         # Commanded first; what is pushed and where requests go follows from it.
         return Decision(status=wanted, notes=(*notes, *plan.notes, *warned), wake_at=context.now, observe=observed)
 
-    if seen.failed is not None and not target.failed:
+    if seen.fails_now and seen.failed is not None:
         # Remembered first; what is pushed or deleted follows from it.
         note = Note("RollingBack", health.way_back(seen.failed), Level.WARNING)
         return Decision(status=wanted, notes=(*notes, note), wake_at=context.now, observe=observed)

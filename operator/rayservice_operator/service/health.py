@@ -58,7 +58,7 @@ class Picture:
     shown_config: the config that the active cluster's applications are those of, as far as it is known.
     endpoints: ready pods behind the serve service; strangers: those of them that are not the active cluster's.
     timed_out: ``ray.io/initializing-timeout`` has passed.
-    failed: what is remembered of a revision that failed (``rollback``, ``abort``).
+    failed: what is remembered of a revision that failed (``rollback``, ``abort``); fails_now: and not stored yet.
     give_up_at: epoch seconds at which the upgrade, or hot update, going on is given up, as things stand.
     look: whether there is room for what an upgrade needs.
     analysis: of the pending cluster, if it is to be analysed and that has begun.
@@ -76,6 +76,7 @@ class Picture:
     strangers: int
     timed_out: bool
     failed: Manifest | None
+    fails_now: bool
     give_up_at: float | None
     progress: Progress
     recovery: Outcome

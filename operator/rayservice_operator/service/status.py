@@ -93,7 +93,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         moving = progress.look(context, plan.pending or plan.active, config, stands, endpoints=endpoints)
     limit = abort.limit(context, plan, stands, moving, analysed)
     gone_wrong = _failed(context, target, plan, stands, moving=moving, limit=limit)
-    just_now = gone_wrong is not None and not (target and target.failed)
+    just_now = gone_wrong is not None and gone_wrong != context.stored.get(FAILED)
     return health.Picture(
         context=context,
         target=target,
@@ -106,6 +106,7 @@ def picture(context: Context, plan: Plan) -> health.Picture:
         strangers=len(behind - endpoint_pods(context, plan.active)) if plan.active else 0,
         timed_out=_timed_out(context, plan),
         failed=gone_wrong,
+        fails_now=just_now,
         give_up_at=limit.at if limit else _back_at(context, target, plan, stands, moving),
         look=gate.look(context, plan),
         analysis=analysed,
