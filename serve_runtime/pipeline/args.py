@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from serve_runtime.strict import Strict
 from serve_runtime.web.dotted import PATTERN
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
@@ -13,12 +14,6 @@ INPUT = "input"
 """What steps name in ``after`` for the request's body; no step may have this name."""
 INGRESS = "Pipeline"
 """The deployment that takes the requests; no step may have this name."""
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, numbers are not guessed from text, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class When(Strict):

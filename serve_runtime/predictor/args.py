@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from serve_runtime.strict import Strict
 from serve_runtime.web.bodies import Kind
 from serve_runtime.web.dotted import PATTERN
 
@@ -16,12 +17,6 @@ DEFAULT_IN_FLIGHT: Final = 64
 Dotted = Annotated[str, Field(pattern=PATTERN)]
 _MODEL_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9._/@:-]{0,199}$"
 ModelId = Annotated[str, Field(pattern=_MODEL_ID)]
-
-
-class Strict(BaseModel):
-    """Unknown keys are refused, numbers are not guessed from text, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Batching(Strict):

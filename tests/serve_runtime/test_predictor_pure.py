@@ -46,6 +46,7 @@ def args(cls: str = "Linear", **more: Any) -> PredictorArgs:
         ({"batching": {"max_batch_size": 32}, "max_ongoing_requests": 8}, "at least max_batch_size"),
         ({"max_queued_requests": 0}, "-1 means no limit"),
         ({"accepts": ["xml"]}, "accepts.0"),
+        ({"timeout_s": float("inf")}, "timeout_s"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",
 )
