@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from rayservice_operator.core.decision import (
     Note,
 )
 from rayservice_operator.core.keys import Key
-from rayservice_operator.core.objects import Manifest, name_of, owner_reference, ref, uid_of
+from rayservice_operator.core.objects import Manifest, Ref, name_of, owner_reference, ref, uid_of
 from rayservice_operator.engine.clock import ManualClock
 from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.executor import SECRET_CHECK_S, ActionFailed, Executor
@@ -36,7 +36,7 @@ from tests.api.test_kube_app import ray_service
 
 
 class Counting(KubeClient):
-    """Counts calls by verb; ``lose`` loses that many answers to creates, after the server has done its work."""
+    """Counts calls by verb; ``lose`` loses that many answers to creates and patches that the server has carried out."""
 
     def __init__(self, api: light.Api) -> None:
         self.calls: list[str] = []
@@ -45,10 +45,24 @@ class Counting(KubeClient):
 
     async def create(self, obj: Manifest) -> Manifest:
         made = await super().create(obj)
-        if self.lose and obj["kind"] != "Event":
+        if obj["kind"] != "Event":
+            self._lost()
+        return made
+
+    async def json_patch(self, ref: Ref, operations: Sequence[dict[str, Any]]) -> Manifest:
+        done = await super().json_patch(ref, operations)
+        self._lost()
+        return done
+
+    async def patch_status(self, ref: Ref, patch: Manifest) -> Manifest:
+        done = await super().patch_status(ref, patch)
+        self._lost()
+        return done
+
+    def _lost(self) -> None:
+        if self.lose:
             self.lose -= 1
             raise Unreachable("the answer was lost")
-        return made
 
 
 class Bench:
@@ -176,6 +190,26 @@ async def test_a_lost_answer_to_a_create_does_not_make_a_second_pod(bench: Bench
     assert bench.store.kind("Pod") == ()
     await bench.executor.settle(bench.key.namespace)
     assert len(bench.store.owned(uid_of(bench.service), "Pod")) == 1
+    bench.api.calls.clear()
+    await bench.executor.settle(bench.key.namespace)
+    assert bench.api.calls == []
+
+
+async def test_what_a_write_without_an_answer_did_is_known_to_the_next_decision(bench: Bench) -> None:
+    await bench.do(Create(bench.account("a")))
+    stored = bench.store.get("ServiceAccount", bench.key.namespace, "a")
+    assert stored is not None
+    bench.api.lose = 1
+    with pytest.raises(ActionFailed):
+        await bench.do(JsonPatch(ref(stored), ({"op": "add", "path": "/metadata/labels/new", "value": "ours"},)))
+    bench.api.lose = 1
+    with pytest.raises(ActionFailed):
+        await bench.do(status={"numServeEndpoints": 3})
+    await bench.executor.settle(bench.key.namespace)
+    known = bench.store.get("ServiceAccount", bench.key.namespace, "a")
+    assert known is not None
+    assert known["metadata"]["labels"]["new"] == "ours"
+    assert bench.service["status"]["numServeEndpoints"] == 3
     bench.api.calls.clear()
     await bench.executor.settle(bench.key.namespace)
     assert bench.api.calls == []

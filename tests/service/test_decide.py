@@ -588,6 +588,23 @@ def test_a_promoted_cluster_is_not_settled_while_the_old_one_gets_requests() -> 
     assert message(done, "Ready") == "Serving with 1 endpoint(s)."
 
 
+@pytest.mark.parametrize(
+    "selector", [{names.CLUSTER: "demo-one", names.SERVE: "true"}, {names.RAYSERVICE: "demo", names.SERVE: "true"}]
+)
+def test_it_is_not_settled_while_the_service_points_elsewhere(selector: dict[str, str]) -> None:
+    """History 2667: taken back, and the slices are still those of before it was left."""
+    snapshot = proven_beside_one_that_is_ready()
+    (new_head,) = snapshot.pods["demo-two"]
+    snapshot = after(snapshot, decide(snapshot, NOW))
+    stale = dataclasses.replace(
+        snapshot,
+        endpoint_slices=(endpoint_slice(new_head),),
+        children=({"kind": "Service", "metadata": {"name": "demo-serve-svc"}, "spec": {"selector": selector}},),
+    )
+    assert condition(decide(stale, NOW), "Reconciling") == ("True", "SwitchingTraffic")
+    assert "does not point to demo-two alone" in message(decide(stale, NOW), "Reconciling")
+
+
 def test_a_restarted_operator_does_not_keep_that_the_traffic_is_being_switched() -> None:
     """That is told by the slices, which it has, and not by Ray, which it has not asked yet."""
     snapshot = upgrading("proven")

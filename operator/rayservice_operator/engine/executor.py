@@ -11,7 +11,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rayservice_operator.core.decision import (
     Action,
@@ -49,6 +49,8 @@ SECRET_CHECK_S: Final = 60.0
 
 MAX_SECRETS: Final = 10_000
 TOKEN_BYTES: Final = 32
+
+_Answer = TypeVar("_Answer")
 
 
 class ActionFailed(Exception):  # noqa: N818
@@ -92,7 +94,7 @@ class Executor:
         self._applied: dict[Ref, tuple[str, Manifest]] = {}
         self._statuses: dict[Ref, tuple[str, Manifest]] = {}
         self._secrets: dict[Ref, float] = {}
-        self._unsure: set[tuple[str, str]] = set()
+        self._unsure: set[Ref] = set()
         store.subscribe(self._on_change)
 
     async def execute(self, key: Key, obj: Manifest, decision: Decision) -> bool:
@@ -120,16 +122,20 @@ class Executor:
         return any(isinstance(action, DryRun) for action in decision.actions)
 
     async def settle(self, namespace: str) -> None:
-        """List again the kinds where a create in ``namespace`` got no answer: it may have been carried out.
+        """Look again at what a write in ``namespace`` got no answer about: it may have been carried out.
 
-        Without this the next decision could make the same pod twice. Raises ApiError.
+        Without this the next decision could make the same pod twice, or take what it wrote itself for not written
+        (history 3521). Raises ApiError.
         """
-        for kind, where in sorted(self._unsure):
-            if where == namespace:
-                listing = await self._api.list(kind, namespace, labels=CHILD_KINDS.get(kind, ""))
-                for item in listing.items:
-                    self._store.put(item)
-                self._unsure.discard((kind, where))
+        unsure = sorted((target for target in self._unsure if target.namespace == namespace), key=str)
+        for kind in {target.kind for target in unsure if not target.name}:  # the server has drawn the name
+            listing = await self._api.list(kind, namespace, labels=CHILD_KINDS.get(kind, ""))
+            for item in listing.items:
+                self._store.put(item)
+        for target in unsure:
+            if target.name:
+                await self._look_again(target)
+            self._unsure.discard(target)
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
@@ -183,14 +189,14 @@ class Executor:
         known = self._applied.get(target)
         if known is not None and stored is not None and known[0] == intent and _untouched(known[1], stored):
             return
-        self._take(target, await self._api.apply(action.obj))
+        self._take(target, await self._told(target, self._api.apply(action.obj)))
         if (now := self._stored(target)) is not None:
             self._applied[target] = (intent, now)
 
     async def _create(self, action: Create) -> None:
         target = ref(action.obj, with_uid=False)
         try:
-            self._take(target, await self._api.create(action.obj))
+            self._take(target, await self._told(target, self._api.create(action.obj)))
         except AlreadyExists:
             if not target.name:
                 raise  # a generated name that is taken: the next try draws another
@@ -202,13 +208,18 @@ class Executor:
                     f"{target} exists and belongs to {_owner(existing)}; delete it or choose another name",
                 ) from None
             self._take(target, existing)
+
+    async def _told(self, target: Ref, write: Awaitable[_Answer]) -> _Answer:
+        """What the server answers to a write; where nothing comes, ``target`` is looked at again by :meth:`settle`."""
+        try:
+            return await write
         except Unreachable:
-            self._unsure.add((target.kind, target.namespace))
+            self._unsure.add(target)
             raise
 
     async def _patched(self, target: Ref, patch: Awaitable[Manifest]) -> None:
         try:
-            self._take(target, await patch)
+            self._take(target, await self._told(target, patch))
         except (Conflict, NotFound):
             await self._look_again(target)
             raise
@@ -216,12 +227,13 @@ class Executor:
     async def _delete(self, action: Delete) -> None:
         target = action.ref
         try:
-            left = await self._api.delete(
+            deletion = self._api.delete(
                 target,
                 grace_seconds=action.grace_seconds,
                 propagation=action.propagation,
                 resource_version=action.resource_version,
             )
+            left = await self._told(target, deletion)
         except NotFound:
             left = None
         if left is None:
@@ -284,7 +296,7 @@ class Executor:
         if known is not None and known[0] == intent and known[1] is stored:
             return  # sent before, and the server keeps something else: see below
         try:
-            answer = await self._api.patch_status(target, patch)
+            answer = await self._told(target, self._api.patch_status(target, patch))
         except NotFound:
             self._store.remove(target.kind, target.namespace, target.name, target.uid)
             return

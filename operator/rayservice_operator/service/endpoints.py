@@ -167,6 +167,18 @@ def endpoint_pods(context: Context, cluster: str | None = None, *, service_name:
     return found
 
 
+def led_elsewhere(context: Context, cluster: str) -> bool:
+    """Whether the serve service as it is stored selects other pods than those of that RayCluster, or these besides.
+
+    Endpoint slices alone would not do: of before the last switch but one, they look right (history 2667).
+    """
+    wanted = serve_service_name(context.service)
+    stored = (
+        child for child in context.snapshot.children if child.get("kind") == "Service" and name_of(child) == wanted
+    )
+    return any((child["spec"].get("selector") or {}).get(names.CLUSTER) != cluster for child in stored)
+
+
 def all_healthy_proxies_routed(view: ClusterView, target: Target) -> bool:
     """Whether every Ready pod that is to get requests has the label: before a switch, so that no pod gets them all."""
     return all(gets_requests(pod) for pod in able_pods(view, target))

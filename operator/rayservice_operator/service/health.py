@@ -29,6 +29,7 @@ from rayservice_operator.service.apps import (
 )
 from rayservice_operator.service.capacity import gate
 from rayservice_operator.service.context import ClusterView, Config, Context, Target
+from rayservice_operator.service.endpoints import led_elsewhere
 from rayservice_operator.service.news import carried
 from rayservice_operator.service.progress import Progress
 from rayservice_operator.service.recovery import Outcome
@@ -362,7 +363,7 @@ def _at_rest(picture: Picture) -> bool:
 
 
 def switching_traffic(picture: Picture) -> Condition | None:
-    """While requests do not go to the active cluster, and to it alone, as the endpoint slices tell.
+    """While requests do not go to the active cluster, and to it alone, as service and endpoint slices tell.
 
     The promotion is one write; that the slices follow the service takes a moment longer. Nodes follow the slices
     after another one, of which nothing is told to anybody.
@@ -374,6 +375,8 @@ def switching_traffic(picture: Picture) -> Condition | None:
         message = f"{picture.strangers} of {picture.endpoints} pods behind the serve service are not of {active.name}."
     elif not picture.endpoints and picture.standing.phase is Phase.SERVING:
         message = f"No pod of {active.name} is behind the serve service yet."
+    elif led_elsewhere(picture.context, active.name):
+        message = f"The serve service does not point to {active.name} alone yet."
     else:
         return None
     return Condition(Type.RECONCILING, "True", Reason.SWITCHING_TRAFFIC, message)
