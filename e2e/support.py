@@ -78,8 +78,9 @@ class Kube:
         args = ("patch", kind, name, "-n", namespace, "--type=merge", "-p", json.dumps(patch))
         return self.target.kubectl(*args)
 
-    def delete(self, kind: str, namespace: str, name: str, *, wait: bool = False) -> str:
-        return self.target.kubectl("delete", kind, name, "-n", namespace, f"--wait={str(wait).lower()}")
+    def delete(self, kind: str, namespace: str, name: str, *, wait: bool = False, cascade: str = "background") -> str:
+        options = (f"--wait={str(wait).lower()}", f"--cascade={cascade}")
+        return self.target.kubectl("delete", kind, name, "-n", namespace, *options)
 
     def pods(self, namespace: str, selector: str = "") -> list[Object]:
         listed = self.core.list_namespaced_pod(namespace, label_selector=selector)

@@ -45,7 +45,8 @@ def test_workers_and_replicas_survive_the_head(kube: Kube, namespace: str) -> No
         assert identity(service.workers()) == workers
         assert service.active() == name
 
-        kube.delete("rayservice", namespace, NAME)
+        # As Argo CD does it. The garbage collector then takes what the cluster owns, and must leave the cleanup's Job.
+        kube.delete("rayservice", namespace, NAME, cascade="foreground")
         service.wait(lambda: not kube.rayclusters(namespace), "the RayCluster gone, its finalizer taken off")
         assert redis.keys() == []
         reasons = {event["reason"] for event in kube.events(namespace)}

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from e2e import redis_server
-from e2e.rayservices import Service, ray_pods
+from e2e.rayservices import Service, identity, ray_pods
 from e2e.support import Kube, Object
 
 pytestmark = pytest.mark.timeout(600)
@@ -92,3 +92,15 @@ def test_tasks_from_zero_consumers_to_a_lost_worker(kube: Kube, namespace: str) 
             kube.delete_pod(namespace, pod["metadata"]["name"], grace_seconds=0)
         tasks.service.wait(lambda: tasks.state(long) == "succeeded", "the task run again on a new worker")
         assert tasks.ask("GET", f"/tasks/{long}")[1]["losses"] == 1
+
+        # Other arguments: other replicas, in the same pods, and what was done before is still known.
+        pods = identity([*tasks.service.workers(), *ray_pods(kube, namespace, "ray.io/node-type=head")])
+        config = yaml.safe_load(service["spec"]["serveConfigV2"])
+        config["applications"][0]["args"]["retries"] = {"max": 0}
+        tasks.service.patch(serveConfigV2=yaml.safe_dump(config))
+        tasks.service.wait_settled()
+        once = tasks.submit("unlucky", 1)
+        tasks.service.wait(lambda: tasks.state(once) == "failed", "the only run used up")
+        assert tasks.ask("GET", f"/tasks/{once}")[1]["attempts"] == 1
+        assert tasks.state(long) == "succeeded"
+        assert identity([*tasks.service.workers(), *ray_pods(kube, namespace, "ray.io/node-type=head")]) == pods

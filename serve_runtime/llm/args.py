@@ -214,6 +214,9 @@ class Serving(Strict):
         seqs = self.engine.get("max_num_seqs", DEFAULT_MAX_NUM_SEQS)
         if isinstance(seqs, bool) or not isinstance(seqs, int) or seqs < 1:
             raise ValueError(f"engine.max_num_seqs: {seqs!r} is no positive number")
+        if self.accelerator.kind == "cpu" and self.parallel.pipeline > 1:
+            # Seen with vLLM 0.29: it starts, and its engine dies of the first request.
+            raise ValueError("parallel.pipeline: vLLM does not run it on CPUs; use parallel.tensor")
         if self.replicas is not None and self.autoscaling is not None:
             raise ValueError("replicas: set either it or autoscaling")
         if self.max_queued_requests == 0:

@@ -511,6 +511,18 @@ def test_redis_is_cleaned_before_the_cluster_goes(ending: str | None, warned: bo
     assert world.step() == Decision()
 
 
+def test_deleted_in_the_foreground_it_keeps_its_job() -> None:
+    """History 10574: the garbage collector takes all that such a cluster owns, as often as it is made."""
+    world = provisioned(raycluster(group(), gcsFaultToleranceOptions=REDIS))
+    world.delete()
+    world.cluster["metadata"]["finalizers"] += ["foregroundDeletion", "somebody.else/last"]
+    world.step()
+    world.run_pods()
+    assert not created(world.step())
+    assert world.cluster["metadata"]["finalizers"] == ["ray.io/gcs-ft-redis-cleanup-finalizer", "somebody.else/last"]
+    assert kinds(world.step()) == ["Create:Job"]
+
+
 def test_cleanup_job_has_what_it_needs_and_no_more() -> None:
     options = {**REDIS, "redisPassword": {"value": "secret"}}
     world = provisioned(raycluster(group(), gcsFaultToleranceOptions=options, enableInTreeAutoscaling=True))

@@ -118,6 +118,18 @@ def test_once_back_it_serves_and_says_what_to_do() -> None:
     assert again.notes == ()
 
 
+def test_a_config_that_waits_for_a_pause_is_not_said_to_have_failed() -> None:
+    """History 11994: what has failed is the one before it, which still runs."""
+    corrected = SERVE_CONFIG.replace("hello", "corrected")
+    paused = {"upgradeStrategy": {"type": "NewCluster", "paused": True}, "rayClusterConfig": cluster_spec("ray:2")}
+    decision = decide(edited(failing(), **{**spec_of(corrected), **paused}), NOW)
+    assert condition(decision, "UpgradeInProgress") == ("True", "UpgradePaused")
+    assert condition(decision, "ApplicationsHealthy") == ("False", "DeployFailed")
+    assert condition(decision, "Stalled") is None
+    same = decide(edited(failing(annotations={"ray.io/rollback": "false"}), **paused), NOW)
+    assert condition(same, "Stalled") == ("True", "DeployFailed"), "and the spec's own is"
+
+
 def test_the_failed_config_is_not_tried_again_by_a_new_process() -> None:
     snapshot = dataclasses.replace(rolled_back(), observations={})
     assert pushed_hash(decide(snapshot, NOW)) in {None, GOOD}

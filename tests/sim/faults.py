@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from rayservice_operator.api import names
-from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, metadata, name_of, ref, uid_of
+from rayservice_operator.core.objects import Manifest, is_terminating, labels_of, name_of, ref, uid_of
 from tests.sim import manifests as m
 from tests.sim.invariants import Monitor
 from tests.sim.world import World, ready
@@ -98,11 +98,7 @@ def delete(world: World, monitor: Monitor, pick: Pick) -> str:
     if cluster is None:
         return ""
     monitor.excuse()
-    # In the foreground the garbage collector would take the Job away that cleans up Redis, again and again.
-    cleans_up = names.REDIS_CLEANUP_FINALIZER in (metadata(cluster).get("finalizers") or ())
-    world.server.delete(
-        "kubectl", ref(cluster), None, "Background" if cleans_up else pick(("Foreground", "Background"))
-    )
+    world.server.delete("kubectl", ref(cluster), None, pick(("Foreground", "Background")))
     return name_of(cluster)
 
 

@@ -2,6 +2,10 @@
 
 Everything else is the garbage collector's work, through owner references. The finalizer is KubeRay's, so that
 clusters which it began to delete are finished here, and the other way round.
+
+Deleted in the foreground (Argo CD's default, ``kubectl delete --cascade=foreground``) a cluster loses whatever it owns,
+also the Job that is made for the cleanup, again and again. So, once the pods are gone, the rest is done in the
+background.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ DEFAULT_TIMEOUT_S: Final = 300.0
 """How long deletion may wait for the cleanup (annotation ``ray.io/gcs-ft-deletion-timeout``)."""
 
 # Ray's own function removes every key under the namespace, in cluster mode too. Older Ray knows no user name.
+FOREGROUND: Final = "foregroundDeletion"
+
 SCRIPT: Final = """\
 import inspect, os, sys
 from urllib.parse import urlsplit
@@ -44,15 +50,20 @@ sys.exit(0 if cleanup_redis_storage(**{k: v for k, v in options.items() if k in 
 """
 
 
-def finalizer_index(cluster: Manifest) -> int | None:
-    """Where the cleanup finalizer stands in the list; None when it is not set."""
+def holds(cluster: Manifest) -> bool:
+    """Whether the cleanup finalizer is set."""
+    return names.REDIS_CLEANUP_FINALIZER in (metadata(cluster).get("finalizers") or ())
+
+
+def _in_background(cluster: Manifest) -> JsonPatch | None:
+    """The patch that takes the finalizer of a foreground deletion away; None where there is none."""
     finalizers: Sequence[str] = metadata(cluster).get("finalizers") or ()
-    return finalizers.index(names.REDIS_CLEANUP_FINALIZER) if names.REDIS_CLEANUP_FINALIZER in finalizers else None
+    return _without(cluster, FOREGROUND) if FOREGROUND in finalizers else None
 
 
 def add_finalizer(cluster: Manifest) -> JsonPatch | None:
     """The patch that sets the finalizer; None when it is set. Fails rather than lose another writer's entry."""
-    if finalizer_index(cluster) is not None:
+    if holds(cluster):
         return None
     meta = metadata(cluster)
     ours = names.REDIS_CLEANUP_FINALIZER
@@ -65,20 +76,19 @@ def add_finalizer(cluster: Manifest) -> JsonPatch | None:
     return JsonPatch(ref(cluster), (test, operation))
 
 
-def drop_finalizer(cluster: Manifest, index: int) -> JsonPatch:
-    """The patch that takes the finalizer away, if it is still where it was seen."""
-    path = f"/metadata/finalizers/{index}"
-    test = {"op": "test", "path": path, "value": names.REDIS_CLEANUP_FINALIZER}
+def _without(cluster: Manifest, finalizer: str) -> JsonPatch:
+    """The patch that takes a finalizer away, if it is still where it was seen."""
+    path = f"/metadata/finalizers/{metadata(cluster)['finalizers'].index(finalizer)}"
+    test = {"op": "test", "path": path, "value": finalizer}
     return JsonPatch(ref(cluster), (test, {"op": "remove", "path": path}))
 
 
 def decide_terminating(snapshot: ClusterSnapshot, now: float) -> Decision:
     """One pass over a RayCluster that is being deleted: pods away, keys out of Redis, finalizer off."""
     cluster = snapshot.cluster
-    index = finalizer_index(cluster)
-    if index is None:
+    if not holds(cluster):
         return Decision()
-    done = drop_finalizer(cluster, index)
+    done = _without(cluster, names.REDIS_CLEANUP_FINALIZER)
     try:
         view = view_of(cluster, snapshot.config)
     except SpecError as error:
@@ -93,6 +103,8 @@ def decide_terminating(snapshot: ClusterSnapshot, now: float) -> Decision:
     if pods:  # a GCS that runs would write its keys again
         deletions = tuple(Delete(pod.ref) for pod in pods if not pod.terminating)
         return Decision(deletions, wake_at=deadline)
+    if background := _in_background(cluster):
+        return Decision((background,), wake_at=deadline)
     job = children.find(snapshot.children, "Job", job_name(view))
     if job is None:
         note = Note("CreatedRedisCleanupJob", f"Removing the cluster's keys from Redis with Job {job_name(view)}")

@@ -276,7 +276,7 @@ def stalled(picture: Picture) -> Condition | None:
     trouble = picture.recovery.trouble
     if trouble is not None and (trouble.last or picture.standing.phase is not Phase.FAILED):
         return Condition(Type.STALLED, "True", trouble.reason, trouble.message)
-    if picture.standing.phase is Phase.FAILED:
+    if picture.standing.phase is Phase.FAILED and not _of_before(picture):
         return Condition(Type.STALLED, "True", Reason.DEPLOY_FAILED, picture.standing.message)
     if picture.failed is not None and picture.rollback is rollback.Stage.BACK:
         reason = Reason.UPGRADE_ABORTED if picture.failed.get("clusterHash") else Reason.ROLLED_BACK
@@ -312,6 +312,16 @@ def _gone_back(failed: Manifest) -> str:
         f"serveConfigV2 failed: {failed['message']} | Config {failed['rolledBackTo']}, the last good one, is in force. "
         f"Correct serveConfigV2, {again}"
     )
+
+
+def _of_before(picture: Picture) -> bool:
+    """Whether the serve config that runs is not the spec's, which waits for its turn or for a pause to end.
+
+    That it has failed says nothing of the spec; Ready and ApplicationsHealthy tell of it (history 11994).
+    """
+    config = picture.target.config if picture.target else None
+    shown = picture.shown_config
+    return bool(picture.plan.to_come) and not picture.plan.pending and (shown is None or shown != config)
 
 
 def reconciling(picture: Picture) -> Condition | None:

@@ -123,6 +123,7 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
     Stage.PROMOTED: {Stage.ABORTED: "the former revision was built again (Recreate)"},
     Stage.ANNOUNCED: {
         Stage.ROLLING: "the RayCluster has the new spec",
+        Stage.STOPPED: "no pod can be done without",
         Stage.HELD: "strategy None",
         Stage.ABORTED: "aborted",
     },

@@ -1,4 +1,5 @@
-"""``serve_runtime.llm:openai`` on a real vLLM: a second replica when there is more to do, and Ray's own prefix router.
+"""``serve_runtime.llm:openai`` on a real vLLM: a second replica when there is more to do, Ray's own prefix router,
+other arguments while it serves, a model that is spread over two workers.
 
 `make llm` runs this, and `make test` does not (see ``on_vllm.py``).
 """
@@ -6,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -27,8 +30,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """One replica, which wants a second one above two requests."""
     folder = tmp_path_factory.mktemp("scaling")
     python("-m", "serve_runtime.llm.samples", str(folder))
-    scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "look_back_period_s": 1,
-               "upscale_delay_s": 0, "downscale_delay_s": 2}  # fmt: skip
+    # Between two streams of one caller there is a moment without; a replica takes longer than that to come.
+    scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2, "look_back_period_s": 5,
+               "upscale_delay_s": 0, "downscale_delay_s": 30}  # fmt: skip
     model = {
         "id": "tiny",
         "source": str(folder / "model"),
@@ -36,7 +40,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "routing": "ray_prefix",
         "autoscaling": scaling,
         "engine": {
-            "dtype": "bfloat16",
+            "dtype": "float32",
             "enforce_eager": True,
             "max_model_len": 512,
             "max_num_seqs": 16,
@@ -115,3 +119,32 @@ def test_a_second_replica_comes_with_the_load_and_goes_without_a_broken_stream(l
     until(lambda: replicas(live) == 1, live.ray)
     assert set(told) == {"whole"}, told
     assert complete(live).status == 200
+
+
+def test_a_change_of_arguments_cuts_no_stream_and_answers_go_on(live: Live) -> None:
+    """The last of these: from one worker to two."""
+    before = complete(live).json["choices"][0]["text"]
+    ids = {each["replica_id"] for each in live.states()["llm"]["deployments"]["LLM:tiny"]["replicas"]}
+    with live.connection() as to:
+        body = {"model": "tiny", "prompt": "long", "max_tokens": 480, "ignore_eos": True, "stream": True}
+        to.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+        stream = to.getresponse()
+        first = stream.readline()
+        application = copy.deepcopy(live.config["applications"][0])
+        application["args"]["models"][0]["parallel"] = {"tensor": 2}
+        live.put([application])
+        rest = stream.read()
+    assert b"[DONE]" in rest
+    assert b'"error"' not in first + rest
+
+    def renewed() -> bool:
+        answer = complete(live)
+        assert answer.status in {200, 503}, answer.body
+        assert answer.status == 200 or int(answer.headers["retry-after"]) >= 1
+        told = live.states()["llm"]["deployments"]["LLM:tiny"]["replicas"]
+        return live.running() and not ids & {each["replica_id"] for each in told}
+
+    until(renewed, live.ray)
+    after = complete(live).json
+    assert after["choices"][0]["text"] == before
+    assert "tp2" in after["system_fingerprint"]

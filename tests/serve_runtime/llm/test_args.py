@@ -121,6 +121,7 @@ def test_engine_arguments_with_a_place_of_their_own_are_refused(name: str) -> No
         ({"accelerator": {"kind": "cpu", "type": "H100"}}, "'H100' is a GPU"),
         ({"accelerator": {"kind": "cpu", "gpus": 1}}, "gpus: there are none"),
         ({"accelerator": {"gpus": 2}}, "parallel.tensor for more"),
+        ({"accelerator": {"kind": "cpu"}, "parallel": {"pipeline": 2}}, "parallel.tensor"),
         ({"accelerator": {"resources": {"GPU": 1}}}, "GPU are said by"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas 3 is above"),
         ({"autoscaling": {"max_replicas": 2, "initial_replicas": 3}}, "initial_replicas 3"),
