@@ -106,9 +106,10 @@ def test_weights_are_fetched_from_the_object_store(asker: Asker) -> None:
     s3.start(kube, namespace)
     worker = asker.service.workers()[0]["metadata"]["name"]
     variables = [f"{name}={value}" for name, value in s3.ENVIRONMENT.items()]
-    command = ("env", *variables, "python", "-m", "serve_runtime", "prefetch", "--to=/tmp/fetched")
-    source = f"s3://{s3.BUCKET}/tiny/formal"
-    assert kube.exec(namespace, worker, *command, source).splitlines()[-1] == "/tmp/fetched"
+    prefetch = ("python", "-m", "serve_runtime", "prefetch", f"s3://{s3.BUCKET}/tiny/formal", "--to=/tmp/fetched")
+    assert kube.exec(namespace, worker, "env", *variables, *prefetch).splitlines()[-1] == "/tmp/fetched"
     # Byte by byte what the store was filled with; diff says nothing then.
     kube.exec(namespace, worker, "diff", "-r", "/models/adapters/formal", "/tmp/fetched")
-    kube.exec(namespace, worker, *command, "s3://nobody/knows")  # what is there is used, and nobody is asked
+    # What is there is used, and nobody is asked.
+    nowhere = "AWS_ENDPOINT_URL=http://127.0.0.1:1"
+    assert kube.exec(namespace, worker, "env", *variables, nowhere, *prefetch).splitlines()[-1] == "/tmp/fetched"
