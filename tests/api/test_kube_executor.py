@@ -215,6 +215,20 @@ async def test_what_a_write_without_an_answer_did_is_known_to_the_next_decision(
     assert bench.api.calls == []
 
 
+async def test_a_deletion_of_what_has_changed_since_is_none_and_refreshes_the_store(bench: Bench) -> None:
+    await bench.do(Create(bench.account("a")))
+    stored = bench.store.get("ServiceAccount", bench.key.namespace, "a")
+    assert stored is not None
+    await bench.api.merge_patch(ref(stored), {"metadata": {"labels": {"new": "theirs"}}})
+    with pytest.raises(ActionFailed) as failed:
+        await bench.do(Delete(ref(stored), resource_version=stored["metadata"]["resourceVersion"]))
+    assert isinstance(failed.value.error, Conflict)
+    fresh = bench.store.get("ServiceAccount", bench.key.namespace, "a")
+    assert fresh is not None
+    await bench.do(Delete(ref(fresh), resource_version=fresh["metadata"]["resourceVersion"]))
+    assert bench.store.get("ServiceAccount", bench.key.namespace, "a") is None
+
+
 async def test_patches_of_what_has_changed_conflict_and_refresh_the_store(bench: Bench) -> None:
     await bench.do(Create(bench.account("a")))
     stored = bench.store.get("ServiceAccount", bench.key.namespace, "a")

@@ -28,9 +28,10 @@ from rayservice_operator.core.timestamps import from_rfc3339
 DEFAULT_TIMEOUT_S: Final = 300.0
 """How long deletion may wait for the cleanup (annotation ``ray.io/gcs-ft-deletion-timeout``)."""
 
-# Ray's own function removes every key under the namespace, in cluster mode too. Older Ray knows no user name.
 FOREGROUND: Final = "foregroundDeletion"
+"""The garbage collector's finalizer on what waits for all that it owns to go."""
 
+# Ray's own function removes every key under the namespace, in cluster mode too. Older Ray knows no user name.
 SCRIPT: Final = """\
 import inspect, os, sys
 from urllib.parse import urlsplit

@@ -94,7 +94,7 @@ class Executor:
         self._applied: dict[Ref, tuple[str, Manifest]] = {}
         self._statuses: dict[Ref, tuple[str, Manifest]] = {}
         self._secrets: dict[Ref, float] = {}
-        self._unsure: set[Ref] = set()
+        self._unsure: dict[Ref, object] = {}
         store.subscribe(self._on_change)
 
     async def execute(self, key: Key, obj: Manifest, decision: Decision) -> bool:
@@ -127,15 +127,16 @@ class Executor:
         Without this the next decision could make the same pod twice, or take what it wrote itself for not written
         (history 3521). Raises ApiError.
         """
-        unsure = sorted((target for target in self._unsure if target.namespace == namespace), key=str)
+        unsure = {target: mark for target, mark in self._unsure.items() if target.namespace == namespace}
         for kind in {target.kind for target in unsure if not target.name}:  # the server has drawn the name
             listing = await self._api.list(kind, namespace, labels=CHILD_KINDS.get(kind, ""))
             for item in listing.items:
                 self._store.put(item)
-        for target in unsure:
+        for target, mark in unsure.items():
             if target.name:
                 await self._look_again(target)
-            self._unsure.discard(target)
+            if self._unsure.get(target) is mark:  # and no other write has gone without an answer meanwhile
+                del self._unsure[target]
 
     def forget(self, key: Key) -> None:
         """The object is gone."""
@@ -214,7 +215,7 @@ class Executor:
         try:
             return await write
         except Unreachable:
-            self._unsure.add(target)
+            self._unsure[target] = object()
             raise
 
     async def _patched(self, target: Ref, patch: Awaitable[Manifest]) -> None:
@@ -236,6 +237,9 @@ class Executor:
             left = await self._told(target, deletion)
         except NotFound:
             left = None
+        except Conflict:
+            await self._look_again(target)
+            raise
         if left is None:
             self._store.remove(target.kind, target.namespace, target.name, target.uid)
         else:
