@@ -97,7 +97,7 @@ def delete(world: World, monitor: Monitor, pick: Pick) -> str:
     cluster = _cluster(world, pick)
     if cluster is None:
         return ""
-    monitor.excuse()
+    monitor.delete(cluster)
     world.server.delete("kubectl", ref(cluster), None, pick(("Foreground", "Background")))
     return name_of(cluster)
 

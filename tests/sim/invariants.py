@@ -57,6 +57,7 @@ class Monitor:
     down: set[str] = field(default_factory=set)
     demoted: dict[str, float] = field(default_factory=dict)
     beheaded: dict[str, float] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     recreating: dict[str, float] = field(default_factory=dict)
     writes: int = 0
     last_write: float = 0.0
@@ -73,6 +74,11 @@ class Monitor:
         """A fault is taking pods away that serve: they may be missed from now on, and once gone until they are back."""
         for service in self.world.server.kind("RayService"):
             self.excused[name_of(service)] = self.world.now + FAULT_S
+
+    def delete(self, cluster: Manifest) -> None:
+        """Somebody deletes this cluster: its pods may go at any time until it is gone, however long that takes."""
+        self.deleted.add(uid_of(cluster))
+        self.excuse()
 
     def behead(self, cluster: str) -> None:
         """A fault takes the head pod of this cluster: what was decided before may still be written."""
@@ -303,6 +309,8 @@ class Monitor:
             self._endpoints(service)
         for cluster in self.world.server.kind("RayCluster"):
             self._size(cluster)
+            if uid_of(cluster) in self.deleted:
+                self.excuse()
 
     def _endpoints(self, service: Manifest) -> None:
         name = name_of(service)

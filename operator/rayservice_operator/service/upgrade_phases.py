@@ -138,6 +138,7 @@ TRANSITIONS: Final[Mapping[Stage, Mapping[Stage, str]]] = {
         Stage.COMPLETED: "all pods are new",
         Stage.HELD: "strategy None",
     },
+    Stage.ABORTED: {Stage.ROLLING: "the cluster that stays is in the middle of a rollout"},
     Stage.HELD: {Stage.ROLLING: "strategy InPlace again", Stage.COMPLETED: "all pods are new"},
     Stage.REFUSED: {Stage.ROLLING: "the spec was corrected in the middle", Stage.HELD: "strategy None"},
     Stage.NONE: {Stage.ROLLING: "resumed in the middle"},
