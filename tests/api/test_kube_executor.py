@@ -27,7 +27,15 @@ from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.executor import SECRET_CHECK_S, ActionFailed, Executor
 from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.client import KubeClient
-from rayservice_operator.kube.errors import AlreadyExists, Conflict, Invalid, NotFound, Unreachable
+from rayservice_operator.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Invalid,
+    NotFound,
+    ServerError,
+    Unreachable,
+)
 from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.resources import reference
 from rayservice_operator.kube.store import Store
@@ -41,6 +49,7 @@ class Counting(KubeClient):
     def __init__(self, api: light.Api) -> None:
         self.calls: list[str] = []
         self.lose = 0
+        self.answer: ApiError = Unreachable("the answer was lost")
         super().__init__(lambda: connection(api), on_request=lambda verb, *_: self.calls.append(verb))
 
     async def create(self, obj: Manifest) -> Manifest:
@@ -62,7 +71,7 @@ class Counting(KubeClient):
     def _lost(self) -> None:
         if self.lose:
             self.lose -= 1
-            raise Unreachable("the answer was lost")
+            raise self.answer
 
 
 class Bench:
@@ -195,7 +204,13 @@ async def test_a_lost_answer_to_a_create_does_not_make_a_second_pod(bench: Bench
     assert bench.api.calls == []
 
 
-async def test_what_a_write_without_an_answer_did_is_known_to_the_next_decision(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "answer", [Unreachable("the answer was lost"), ServerError(504, "Timeout", "etcdserver: request timed out")]
+)
+async def test_what_a_write_without_a_clear_answer_did_is_known_to_the_next_decision(
+    bench: Bench, answer: ApiError
+) -> None:
+    bench.api.answer = answer
     await bench.do(Create(bench.account("a")))
     stored = bench.store.get("ServiceAccount", bench.key.namespace, "a")
     assert stored is not None

@@ -36,7 +36,16 @@ from rayservice_operator.engine.dry_runs import DryRunCache
 from rayservice_operator.engine.merge import merge_diff, without_nulls
 from rayservice_operator.engine.surveys import Surveyor
 from rayservice_operator.kube.api import KubeApi
-from rayservice_operator.kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound, Unreachable
+from rayservice_operator.kube.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    ServerError,
+    Unreachable,
+)
 from rayservice_operator.kube.events import EventRecorder
 from rayservice_operator.kube.reflector import CHILD_KINDS
 from rayservice_operator.kube.resources import resource
@@ -122,7 +131,7 @@ class Executor:
         return any(isinstance(action, DryRun) for action in decision.actions)
 
     async def settle(self, namespace: str) -> None:
-        """Look again at what a write in ``namespace`` got no answer about: it may have been carried out.
+        """Look again at what a write in ``namespace`` got no clear answer about: it may have been carried out.
 
         Without this the next decision could make the same pod twice, or take what it wrote itself for not written
         (history 3521). Raises ApiError.
@@ -211,10 +220,10 @@ class Executor:
             self._take(target, existing)
 
     async def _told(self, target: Ref, write: Awaitable[_Answer]) -> _Answer:
-        """What the server answers to a write; where nothing comes, ``target`` is looked at again by :meth:`settle`."""
+        """What the server answers to a write; where that leaves open what was done, ``target`` is looked at again."""
         try:
             return await write
-        except Unreachable:
+        except (Unreachable, ServerError):
             self._unsure[target] = object()
             raise
 

@@ -69,7 +69,7 @@ class TooManyRequests(ApiError):  # noqa: N818
 
 
 class ServerError(ApiError):
-    """5xx: the server could not do it now."""
+    """5xx: the server could not do it now. After a timeout of etcd a write may have been carried out all the same."""
 
 
 class Unreachable(ApiError):  # noqa: N818
