@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -127,6 +128,26 @@ def test_replicas_have_the_variables_of_the_application(live: Live) -> None:
 )
 def test_mistakes_of_callers_are_told_by_either_side(live: Live, change: dict[str, Any], status: int) -> None:
     assert complete(live, **change).status == status
+
+
+def test_a_change_of_arguments_replaces_both_sides_and_answers_go_on(live: Live) -> None:
+    def replicas() -> set[str]:
+        told = live.states()["llm"]["deployments"]
+        sides = (each for name, each in told.items() if name.startswith(("Prefill:", "Decode:")))
+        return {replica["replica_id"] for side in sides for replica in side["replicas"]}
+
+    def renewed() -> bool:
+        answer = complete(live)
+        assert answer.status in {200, 503}, answer.body
+        return live.running() and not before & replicas()
+
+    said, before = text(complete(live)), replicas()
+    assert len(before) == 2
+    application = copy.deepcopy(live.config["applications"][0])
+    application["args"]["engine"]["max_num_seqs"] = 8
+    live.put([application])
+    until(renewed, live.ray)
+    assert text(complete(live)) == said
 
 
 def test_without_prefill_it_is_503_until_there_is_some_again(live: Live) -> None:
