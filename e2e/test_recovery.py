@@ -87,7 +87,7 @@ def test_a_service_that_dies_gets_another_cluster(kube: Kube, namespace: str, op
     obj = service.wait_settled()
     assert obj["status"]["recovery"]["attempts"] == 1
     assert obj["status"]["recovery"]["reason"] == "DeploymentUnhealthy"
-    # kube-proxy follows the slices after a moment; till then requests may end at the old cluster, which does not answer.
+    # kube-proxy follows the slices a moment later; till then a request may end at the old cluster, which is silent.
     service.wait_answer(lambda answer: bool(answer["pod"]), "an answer of the new cluster")
     assert service.events("AutoRecovery")
 
