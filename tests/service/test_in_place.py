@@ -736,6 +736,10 @@ def test_aborted_it_goes_back_to_the_revision_of_before_and_is_remembered() -> N
     assert condition(decision, "Stalled") == ("True", "UpgradeAborted")
     assert condition(decision, "UpgradeInProgress") == ("False", "UpgradeAborted")
     assert "demo-one-small-0" in [name_of(p) for p in rolled.pods]
+    rolled.edit(rayClusterConfig=workers_spec("ray:1"))
+    decision = rolled.steps()
+    assert upgrade(decision) == {}, "the spec is what runs again: nothing was completed"
+    assert condition(decision, "Stalled") is None
 
 
 def test_an_abort_of_another_revision_does_nothing() -> None:

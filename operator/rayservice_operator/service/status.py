@@ -361,6 +361,8 @@ def _rolled(seen: health.Picture, stored: Mapping[str, Any]) -> dict[str, Any]:
     kept = _ended(stored)
     if seen.active is not None and roll_of(seen.active.manifest) is not None:
         return {**kept, "phase": RollPhase.HELD, "message": plan.held_back}
+    if stored.get("phase") == UpgradePhase.ABORTED:
+        return {}  # the spec was turned back to what is there (history 40275)
     told = f"All pods of RayCluster {plan.active} have the spec's templates."
     return {**kept, "step": kept.get("steps", 0), "phase": RollPhase.COMPLETED, "message": told}
 
