@@ -3,9 +3,8 @@
 Everything else is the garbage collector's work, through owner references. The finalizer is KubeRay's, so that
 clusters which it began to delete are finished here, and the other way round.
 
-Deleted in the foreground (Argo CD's default, ``kubectl delete --cascade=foreground``) a cluster loses whatever it owns,
-also the Job that is made for the cleanup, again and again. So, once the pods are gone, the rest is done in the
-background.
+Deleted in the foreground (Argo CD's default, ``kubectl delete --cascade=foreground``) a cluster may lose whatever it
+owns, also the Job that is made for the cleanup. So, once the pods are gone, the rest is done in the background.
 """
 
 from __future__ import annotations
