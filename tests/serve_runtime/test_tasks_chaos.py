@@ -144,18 +144,23 @@ def fleet(redis: RedisProcess, tmp_path: Path) -> Iterator[Fleet]:
         made.close()
 
 
+def submitting(fleet: Fleet) -> tuple[threading.Thread, list[str]]:
+    """Submits all tasks, in a thread; their ids as they are taken."""
+    ids: list[str] = []
+    submitter = threading.Thread(
+        target=lambda: ids.extend(fleet.submit("record", {"number": n, "seconds": 0.01}, str(n)) for n in range(TASKS))
+    )
+    submitter.start()
+    return submitter, ids
+
+
 def ended(fleet: Fleet, share: float) -> Callable[[], bool]:
     """Whether so many runs have."""
     return lambda: sum(what == "ended" for what, _, _ in fleet.lines()) >= share * TASKS
 
 
 def test_nothing_is_lost_when_workers_and_redis_are_killed(redis: RedisProcess, fleet: Fleet) -> None:
-    ids: list[str] = []
-    submitter = threading.Thread(
-        target=lambda: ids.extend(fleet.submit("record", {"number": n, "seconds": 0.01}, str(n)) for n in range(TASKS))
-    )
-    submitter.start()
-
+    submitter, ids = submitting(fleet)
     until(ended(fleet, 0.1))
     fleet.kill(0)
     fleet.start()
@@ -206,13 +211,7 @@ def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(
     try:
         fleet.start()
         fleet.start()
-        ids: list[str] = []
-        submitter = threading.Thread(
-            target=lambda: ids.extend(
-                fleet.submit("record", {"number": n, "seconds": 0.01}, str(n)) for n in range(TASKS)
-            )
-        )
-        submitter.start()
+        submitter, ids = submitting(fleet)
         until(ended(fleet, 0.1))
         fleet.kill(0)
         fleet.start()

@@ -20,11 +20,21 @@ from typing import Any
 import pytest
 
 from tests.ray import real_ray
-from tests.serve_runtime.live import Answer, Live, until
+from tests.serve_runtime.live import Answer, Live, served, until
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(1200)]
 
 MODEL, CONTEXT = "tiny", 512
+ENGINE = {
+    "enforce_eager": True,
+    "max_model_len": CONTEXT,
+    "max_num_seqs": 16,
+    "gpu_memory_utilization": 0.05,
+    "kv_cache_memory_bytes": 64 << 20,
+}
+"""Of engines that share a small machine."""
+# By default Ray puts its workers behind all else that a machine does; these starts are long enough as they are.
+ENVIRONMENT = {**real_ray.NO_TOKEN, "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0"}
 STORE = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 _UPLOAD = """
 import pathlib, sys, boto3
@@ -98,14 +108,7 @@ def live(folder: Path, store: dict[str, str]) -> Iterator[Live]:
         "accelerator": {"kind": "cpu", "cpus": 0.5},
         "routing": "prefix",
         "lora": {"path": "s3://bucket/adapters", "max_rank": 8},
-        "engine": {
-            "dtype": "bfloat16",
-            "enforce_eager": True,
-            "max_model_len": CONTEXT,
-            "max_num_seqs": 16,
-            "gpu_memory_utilization": 0.05,
-            "kv_cache_memory_bytes": 64 << 20,
-        },
+        "engine": {**ENGINE, "dtype": "bfloat16"},
         "health": {"idle_s": 5},
         "drain_timeout_s": 5,
     }
@@ -115,12 +118,8 @@ def live(folder: Path, store: dict[str, str]) -> Iterator[Live]:
         "import_path": "serve_runtime.llm:openai",
         "args": {"models": [model], "ingress": {"replicas": 1, "num_cpus": 0, "retry_after_s": 3}},
     }
-    # By default Ray puts its workers behind all else that a machine does; this start is long enough as it is.
-    env = {**store, "RAY_AUTH_MODE": "disabled", "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0"}
-    with real_ray.running(env=env) as ray:
-        found = Live(ray, {})
-        found.put([app])
-        found.await_running()
+    env = {**store, **ENVIRONMENT}
+    with served([app], env=env) as found:
         yield found
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.ray import real_ray
 from tests.serve_runtime import traces
-from tests.serve_runtime.live import Answer, Live, until
-from tests.serve_runtime.llm.on_vllm import python
+from tests.serve_runtime.live import Answer, Live, served, until
+from tests.serve_runtime.llm.on_vllm import ENGINE, ENVIRONMENT, python
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(1200)]
 
@@ -56,26 +55,15 @@ def live(folder: Path) -> Iterator[Live]:
         "runtime_env": {"env_vars": {"AWS_ENDPOINT_URL": "http://store"}},
         "args": {
             "model": {"id": "tiny", "source": str(folder)},
-            "engine": {
-                "block_size": 32,
-                "dtype": "float32",
-                "enforce_eager": True,
-                "max_model_len": 512,
-                "max_num_seqs": 16,
-                "gpu_memory_utilization": 0.05,
-                "kv_cache_memory_bytes": 64 << 20,
-            },
+            "engine": {**ENGINE, "block_size": 32, "dtype": "float32"},
             "prefill": side,
             "decode": side,
             "without_prefill": {"timeout_s": 5},
             "ingress": {"replicas": 1, "num_cpus": 0, "retry_after_s": 3},
         },
     }
-    env = {"RAY_AUTH_MODE": "disabled", "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0", **traces.ENVIRONMENT}
-    with real_ray.running(env=env) as ray:
-        found = Live(ray, {})
-        found.put([app])
-        found.await_running()
+    env = {**ENVIRONMENT, **traces.ENVIRONMENT}
+    with served([app], env=env) as found:
         yield found
 
 

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.ray import real_ray
 from tests.serve_runtime import traces
-from tests.serve_runtime.live import Answer, Live, until
-from tests.serve_runtime.llm.on_vllm import python
+from tests.serve_runtime.live import Answer, Live, served, until
+from tests.serve_runtime.llm.on_vllm import ENGINE, ENVIRONMENT, python
 
 pytestmark = [pytest.mark.real_ray, pytest.mark.timeout(1200)]
 
@@ -39,14 +38,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "accelerator": {"kind": "cpu", "cpus": 0.5},
         "routing": "ray_prefix",
         "autoscaling": scaling,
-        "engine": {
-            "dtype": "float32",
-            "enforce_eager": True,
-            "max_model_len": 512,
-            "max_num_seqs": 16,
-            "gpu_memory_utilization": 0.05,
-            "kv_cache_memory_bytes": 64 << 20,
-        },
+        "engine": {**ENGINE, "dtype": "float32"},
         "drain_timeout_s": 60,
     }
     app = {
@@ -55,11 +47,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         "import_path": "serve_runtime.llm:openai",
         "args": {"models": [model], "ingress": {"replicas": 1, "num_cpus": 0}},
     }
-    env = {"RAY_AUTH_MODE": "disabled", "VLLM_NO_USAGE_STATS": "1", "RAY_worker_niceness": "0", **traces.ENVIRONMENT}
-    with real_ray.running(env=env) as ray:
-        found = Live(ray, {})
-        found.put([app])
-        found.await_running()
+    env = {**ENVIRONMENT, **traces.ENVIRONMENT}
+    with served([app], env=env) as found:
         yield found
 
 
